@@ -1,0 +1,1 @@
+//! What Clamor knows about Twitch chat, without I/O

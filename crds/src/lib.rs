@@ -1,0 +1,1 @@
+//! Clamor's Kubernetes resources: types, schema, CEL rules

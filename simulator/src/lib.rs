@@ -1,0 +1,1 @@
+//! A Twitch on loopback, with a ledger of all it said

@@ -1,0 +1,1 @@
+//! Starts real NATS and Postgres for tests

@@ -1,0 +1,3 @@
+//! The aggregate role: reads the streams of the shards that it owns, counts, and commits.
+
+pub mod delta;

@@ -1,0 +1,3 @@
+//! Clamor's worker: reads chat, counts it, commits it.
+
+pub mod aggregate;
