@@ -70,6 +70,14 @@ pub enum ServerError {
     /// No free port was found on loopback.
     #[error("failed to find a free port on 127.0.0.1")]
     NoPort,
+    /// The port that was asked for is taken.
+    #[error("{server} cannot have port {port} of 127.0.0.1: another program uses it")]
+    PortInUse {
+        /// Which server.
+        server: &'static str,
+        /// The port.
+        port: u16,
+    },
     /// The process could not be started at all.
     #[error("failed to start {program}")]
     Spawn {

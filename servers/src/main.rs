@@ -21,7 +21,9 @@ async fn main() -> ExitCode {
     match keep(&dir).await {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            let source = std::error::Error::source(&error).map(|source| format!(": {source}")).unwrap_or_default();
+            let source = std::error::Error::source(&error)
+                .map(|source| format!(": {source}"))
+                .unwrap_or_default();
             eprintln!("{error}{source}");
             ExitCode::FAILURE
         }
@@ -48,7 +50,8 @@ async fn keep(dir: &std::path::Path) -> Result<(), ServerError> {
 }
 
 async fn asked_to_stop() {
-    let (Ok(mut interrupt), Ok(mut terminate)) = (signal(SignalKind::interrupt()), signal(SignalKind::terminate())) else {
+    let (Ok(mut interrupt), Ok(mut terminate)) = (signal(SignalKind::interrupt()), signal(SignalKind::terminate()))
+    else {
         return;
     };
     tokio::select! {

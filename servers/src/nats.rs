@@ -13,12 +13,13 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;
+use rand::RngExt;
 use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::net::TcpStream;
 
 use crate::child::{Child, ChildOptions, ExitStatus};
 use crate::log_file::LogFile;
-use crate::{Binaries, ServerError, folder, free_port, port, secret};
+use crate::{Binaries, ServerError, folder, port, secret};
 
 const SERVER: &str = "nats-server";
 const USER: &str = "clamor";
@@ -103,10 +104,11 @@ impl Nats {
         folder::make_private(&options.dir)?;
         let dir = std::fs::canonicalize(&options.dir).map_err(ServerError::folder("find", &options.dir))?;
         let lock = folder::lock(SERVER, &dir.join("lock"), LOCK_LIMIT).await?;
-        let port = options.port.map_or_else(free_port, Ok)?;
+        let port = port::choose(SERVER, options.port)?;
+        let name = format!("clamor-{:016x}", rand::rng().random::<u64>());
         let login = login(&dir, &options.auth)?;
         let config = dir.join("nats.conf");
-        secret::write_private(&config, &configuration(&dir, port, login.as_ref(), options))?;
+        secret::write_private(&config, &configuration(&dir, &name, port, login.as_ref(), options))?;
         let (log, log_file) = LogFile::open(&dir.join("nats.log"))?;
         let mut command = Command::new(&binaries.nats_server);
         command.arg("--config").arg(&config).current_dir(&dir);
@@ -124,7 +126,7 @@ impl Nats {
             child,
             log,
         };
-        nats.ready(options.port.is_some()).await?;
+        nats.ready(&name).await?;
         tracing::debug!(port, pid = nats.pid(), "nats-server is ready");
         Ok(nats)
     }
@@ -189,19 +191,20 @@ impl Nats {
         self.child.signal(signal);
     }
 
-    /// Waits for the server's greeting. It listens only once JetStream has read its streams.
-    async fn ready(&self, port_was_given: bool) -> Result<(), ServerError> {
+    /// Waits for the server's greeting, with the name that this start drew: another program may have taken the port. The
+    /// server listens only once JetStream has read its streams.
+    async fn ready(&self, name: &str) -> Result<(), ServerError> {
         let deadline = Instant::now() + READY_LIMIT;
         let mut pause = Duration::from_millis(5);
         loop {
             let last = match tokio::time::timeout(PROBE_LIMIT, greeting(self.port)).await {
-                Ok(Ok(line)) if line.starts_with("INFO ") && self.child.status().is_none() => return Ok(()),
-                Ok(Ok(line)) => format!("another program answered on its port: {line}"),
+                Ok(Ok(line)) if line.starts_with("INFO ") && line.contains(name) => return Ok(()),
+                Ok(Ok(_)) => "another program answered on its port".to_owned(),
                 Ok(Err(error)) => error.to_string(),
                 Err(_) => "no answer".to_owned(),
             };
             if let Some(status) = self.child.status() {
-                return Err(self.ended_early(status, port_was_given));
+                return Err(self.ended_early(status));
             }
             if Instant::now() >= deadline {
                 return Err(ServerError::NotReady {
@@ -216,19 +219,13 @@ impl Nats {
         }
     }
 
-    fn ended_early(&self, status: ExitStatus, port_was_given: bool) -> ServerError {
-        let reason = match self.log.reason() {
-            reason if reason != "see its log" => reason,
-            _ if port_was_given && !port::is_free(self.port) => {
-                format!("port {} is in use by another program", self.port)
-            }
-            reason => reason,
-        };
+    fn ended_early(&self, status: ExitStatus) -> ServerError {
+        let (reason, log_tail) = (self.log.reason(), self.log.tail());
         ServerError::Ended {
             server: SERVER,
             status: status.to_string(),
             reason,
-            log_tail: self.log.tail(),
+            log_tail,
         }
     }
 }
@@ -241,10 +238,10 @@ fn login(dir: &Path, auth: &NatsAuth) -> Result<Option<(String, String)>, Server
     })
 }
 
-fn configuration(dir: &Path, port: u16, login: Option<&(String, String)>, options: &NatsOptions) -> String {
+fn configuration(dir: &Path, name: &str, port: u16, login: Option<&(String, String)>, options: &NatsOptions) -> String {
     let mut lines = vec![
         "# Written by Clamor at every start: changes are lost.".to_owned(),
-        "server_name: clamor".to_owned(),
+        format!("server_name: {name}"),
         "host: \"127.0.0.1\"".to_owned(),
         format!("port: {port}"),
         "jetstream {".to_owned(),
@@ -295,7 +292,7 @@ mod tests {
         let mut options = NatsOptions::new("/data/nats");
         options.max_file_bytes = Some(1_000_000);
         let login = ("clamor".to_owned(), "a\"b".to_owned());
-        let text = configuration(Path::new("/data/nats"), 17_001, Some(&login), &options);
+        let text = configuration(Path::new("/data/nats"), "clamor-1", 17_001, Some(&login), &options);
         assert!(text.contains("port: 17001\n"));
         assert!(text.contains("  sync_interval: \"1000ms\"\n"));
         assert!(text.contains("  max_file_store: 1000000\n"));

@@ -27,7 +27,15 @@ pub fn free_port() -> Result<u16, ServerError> {
         .ok_or(ServerError::NoPort)
 }
 
-/// Whether nothing listens on this port of 127.0.0.1.
-pub(crate) fn is_free(port: u16) -> bool {
+/// The port for a server: the one that was asked for, if it is free, or a free one.
+pub(crate) fn choose(server: &'static str, asked: Option<u16>) -> Result<u16, ServerError> {
+    match asked {
+        Some(port) if is_free(port) => Ok(port),
+        Some(port) => Err(ServerError::PortInUse { server, port }),
+        None => free_port(),
+    }
+}
+
+fn is_free(port: u16) -> bool {
     TcpListener::bind(("127.0.0.1", port)).is_ok()
 }

@@ -21,7 +21,7 @@ use nix::unistd::User;
 use crate::child::{Child, ChildOptions, ExitStatus};
 use crate::folder::Placement;
 use crate::log_file::LogFile;
-use crate::{Binaries, PostgresBinaries, ServerError, folder, free_port, port};
+use crate::{Binaries, PostgresBinaries, ServerError, folder, port};
 use cluster::Cluster;
 use probe::Answer;
 
@@ -89,7 +89,7 @@ impl Postgres {
         };
         let password = cluster.prepare(options.templates.as_deref()).await?;
         cluster.configure(&options.settings)?;
-        let port = options.port.map_or_else(free_port, Ok)?;
+        let port = port::choose(SERVER, options.port)?;
         let (log, log_file) = LogFile::open(&dir.join("postgres.log"))?;
         let child = Child::start(ChildOptions {
             command: serve(programs, &dir, port),
@@ -232,16 +232,12 @@ impl Postgres {
     }
 
     fn ended_early(&self, status: ExitStatus) -> ServerError {
-        let reason = if port::is_free(self.port) {
-            self.log.reason()
-        } else {
-            format!("port {} is in use by another program", self.port)
-        };
+        let (reason, log_tail) = (self.log.reason(), self.log.tail());
         ServerError::Ended {
             server: SERVER,
             status: status.to_string(),
             reason,
-            log_tail: self.log.tail(),
+            log_tail,
         }
     }
 }
