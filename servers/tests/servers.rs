@@ -14,8 +14,8 @@ use tempfile::TempDir;
 const STOP_LIMIT: Duration = Duration::from_secs(20);
 
 fn folder_of_mode(mode: u32) -> TempDir {
-    let dir = tempfile::tempdir().unwrap();
-    std::fs::set_permissions(dir.path(), std::fs::Permissions::from_mode(mode)).unwrap();
+    let dir = tempfile::tempdir().expect("a folder");
+    std::fs::set_permissions(dir.path(), std::fs::Permissions::from_mode(mode)).expect("its mode");
     dir
 }
 
@@ -38,8 +38,8 @@ fn is_running(pid: u32) -> bool {
 
 /// Every process whose standard input is the lock of this folder: a server with all its children.
 fn holders_of(lock: &Path) -> usize {
-    let lock = std::fs::canonicalize(lock).unwrap();
-    let processes = std::fs::read_dir("/proc").unwrap().flatten();
+    let lock = std::fs::canonicalize(lock).expect("the lock exists");
+    let processes = std::fs::read_dir("/proc").expect("/proc").flatten();
     processes
         .filter(|entry| std::fs::read_link(entry.path().join("fd/0")).is_ok_and(|target| target == lock))
         .count()
