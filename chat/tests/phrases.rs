@@ -4,6 +4,7 @@
 
 use clamor_chat::phrase::{ActiveSet, Matcher, Scratch, Spec, check};
 use proptest::prelude::*;
+use proptest::string::string_regex;
 use regex::RegexBuilder;
 
 /// Letters whose case is not simple, and what surrounds them.
@@ -48,6 +49,18 @@ fn spec() -> impl Strategy<Value = Spec> {
         .prop_filter("refused", |spec| check(spec).is_ok())
 }
 
+/// Patterns, and a text that contains what one of them matches, where that can be made up.
+fn specs_and_text() -> impl Strategy<Value = (Vec<Spec>, String)> {
+    prop::collection::vec(spec(), 1..6).prop_flat_map(|specs| {
+        let matching = match string_regex(&specs[0].pattern) {
+            Ok(matching) => matching.boxed(),
+            Err(_) => text().boxed(),
+        };
+        let text = (text(), matching, text()).prop_map(|(before, matching, after)| before + &matching + &after);
+        (Just(specs), text)
+    })
+}
+
 /// What counts: by the plain regex.
 fn expected(spec: &Spec, text: &str) -> u32 {
     let regex = RegexBuilder::new(&spec.pattern)
@@ -74,7 +87,7 @@ fn specs(patterns: &[&str]) -> Vec<Spec> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 400, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 200, ..ProptestConfig::default() })]
 
     #[test]
     fn counts_are_those_of_the_plain_regexes(
@@ -95,6 +108,19 @@ proptest! {
                 .collect();
             prop_assert_eq!(counted(&matcher, text, &active, &mut scratch), expected, "{:?} in {:?}", specs, text);
         }
+    }
+
+    #[test]
+    fn what_a_pattern_matches_is_found((specs, text) in specs_and_text()) {
+        let matcher = Matcher::build(&specs).unwrap();
+        let expected: Vec<(usize, u32)> = specs
+            .iter()
+            .enumerate()
+            .map(|(index, spec)| (index, expected(spec, &text)))
+            .filter(|(_, matches)| *matches > 0)
+            .collect();
+        let counts = counted(&matcher, &text, &ActiveSet::all(specs.len()), &mut Scratch::default());
+        prop_assert_eq!(counts, expected, "{:?} in {:?}", specs, text);
     }
 
     #[test]
