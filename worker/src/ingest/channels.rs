@@ -93,10 +93,17 @@ impl Channel {
 impl Channels {
     /// Takes over an assignment: forgets what it does not name and knows what it does.
     pub(super) fn follow(&mut self, assignment: &Assignment) -> Difference {
-        let wanted: BTreeMap<&str, u32> =
-            assignment.channels.iter().map(|channel| (channel.login.as_str(), channel.weight)).collect();
-        let removed: Vec<String> =
-            self.by_login.keys().filter(|login| !wanted.contains_key(login.as_str())).cloned().collect();
+        let wanted: BTreeMap<&str, u32> = assignment
+            .channels
+            .iter()
+            .map(|channel| (channel.login.as_str(), channel.weight))
+            .collect();
+        let removed: Vec<String> = self
+            .by_login
+            .keys()
+            .filter(|login| !wanted.contains_key(login.as_str()))
+            .cloned()
+            .collect();
         for login in &removed {
             self.by_login.remove(login);
         }
@@ -111,12 +118,17 @@ impl Channels {
             }
         }
         added.sort_by(|(left, _), (right, _)| right.cmp(left));
-        Difference { added: added.into_iter().map(|(_, login)| login).collect(), removed }
+        Difference {
+            added: added.into_iter().map(|(_, login)| login).collect(),
+            removed,
+        }
     }
 
     /// A JOIN has gone out.
     pub(super) fn join_sent(&mut self, login: &str, now: Instant) {
-        let Some(channel) = self.by_login.get_mut(login) else { return };
+        let Some(channel) = self.by_login.get_mut(login) else {
+            return;
+        };
         if matches!(channel.state, ChannelState::Pending | ChannelState::Joining) {
             channel.state = ChannelState::Joining;
             channel.asked_at = Some(now);
@@ -133,7 +145,9 @@ impl Channels {
         messages: Arc<AtomicU64>,
         now: Instant,
     ) -> Arrival {
-        let Some(channel) = self.by_login.get_mut(login) else { return Arrival::Unwanted };
+        let Some(channel) = self.by_login.get_mut(login) else {
+            return Arrival::Unwanted;
+        };
         if *channel.channel_id.get_or_insert(channel_id) != channel_id {
             channel.unheard(connection);
             channel.state = ChannelState::Renamed;
@@ -152,7 +166,9 @@ impl Channels {
 
     /// Twitch refused the channel, or took it away, with a reason.
     pub(super) fn refused(&mut self, login: &str, connection: u32, reason: ChannelState, now: Instant) {
-        let Some(channel) = self.by_login.get_mut(login) else { return };
+        let Some(channel) = self.by_login.get_mut(login) else {
+            return;
+        };
         channel.unheard(connection);
         if channel.heard_by.is_empty() {
             channel.state = reason;
@@ -169,7 +185,9 @@ impl Channels {
 
     /// A connection no longer hears a channel that we still want: joined again after a while.
     pub(super) fn parted(&mut self, login: &str, connection: u32, now: Instant) {
-        let Some(channel) = self.by_login.get_mut(login) else { return };
+        let Some(channel) = self.by_login.get_mut(login) else {
+            return;
+        };
         if channel.unheard(connection) && channel.state == ChannelState::Joined {
             channel.state = ChannelState::Pending;
             channel.retry_at = Some(now + REJOIN_AFTER);
@@ -235,7 +253,10 @@ impl Channels {
 
     /// How many channels wait for Twitch's answer.
     pub(super) fn unclassified(&self) -> usize {
-        self.by_login.values().filter(|channel| !channel.state.is_classified()).count()
+        self.by_login
+            .values()
+            .filter(|channel| !channel.state.is_classified())
+            .count()
     }
 
     /// Brings the message rates up to now.
@@ -265,8 +286,14 @@ mod tests {
     use clamor_bus::assignment::AssignedChannel;
 
     fn assignment(channels: &[(&str, u32)]) -> Assignment {
-        let channel = |(login, weight): &(&str, u32)| AssignedChannel { login: (*login).to_owned(), weight: *weight };
-        Assignment { revision: 1, channels: channels.iter().map(channel).collect() }
+        let channel = |(login, weight): &(&str, u32)| AssignedChannel {
+            login: (*login).to_owned(),
+            weight: *weight,
+        };
+        Assignment {
+            revision: 1,
+            channels: channels.iter().map(channel).collect(),
+        }
     }
 
     fn following(logins: &[&str]) -> Channels {
@@ -287,8 +314,17 @@ mod tests {
     fn an_assignment_joins_what_is_new_and_parts_what_is_missing() {
         let mut channels = following(&["a", "b"]);
         let difference = channels.follow(&assignment(&[("b", 5), ("c", 1), ("d", 9)]));
-        assert_eq!(difference, Difference { added: vec!["d".into(), "c".into()], removed: vec!["a".into()] });
-        assert_eq!(channels.follow(&assignment(&[("b", 5), ("c", 1), ("d", 9)])), Difference::default());
+        assert_eq!(
+            difference,
+            Difference {
+                added: vec!["d".into(), "c".into()],
+                removed: vec!["a".into()]
+            }
+        );
+        assert_eq!(
+            channels.follow(&assignment(&[("b", 5), ("c", 1), ("d", 9)])),
+            Difference::default()
+        );
         assert_eq!(channels.urgency("b").unwrap().weight, 5);
     }
 
@@ -314,9 +350,16 @@ mod tests {
         assert_eq!(state(&channels, "a"), ChannelState::Unanswered);
         assert!(!channels.urgency("a").unwrap().hopeful);
         assert_eq!(channels.unclassified(), 0);
-        assert_eq!(channels.tick(start + ANSWER_LIMIT + RETRY_AFTER), (vec![], vec!["a".to_owned()]));
+        assert_eq!(
+            channels.tick(start + ANSWER_LIMIT + RETRY_AFTER),
+            (vec![], vec!["a".to_owned()])
+        );
         channels.join_sent("a", start);
-        assert_eq!(state(&channels, "a"), ChannelState::Unanswered, "trying again is no news");
+        assert_eq!(
+            state(&channels, "a"),
+            ChannelState::Unanswered,
+            "trying again is no news"
+        );
         join(&mut channels, "a", 1, 5);
         assert_eq!(state(&channels, "a"), ChannelState::Joined);
     }
@@ -339,7 +382,10 @@ mod tests {
         channels.join_sent("a", Instant::now());
         channels.join_sent("b", Instant::now());
         channels.connection_ended(1, ["a"].into_iter());
-        assert_eq!((state(&channels, "a"), state(&channels, "b")), (ChannelState::Pending, ChannelState::Joining));
+        assert_eq!(
+            (state(&channels, "a"), state(&channels, "b")),
+            (ChannelState::Pending, ChannelState::Joining)
+        );
     }
 
     #[test]

@@ -77,10 +77,16 @@ impl JoinQueue {
 
     /// A connection is logged in: its JOINs may go.
     pub(super) fn logged_in(&mut self, connection: u32) {
-        let Some(waiting) = self.connections.get_mut(&connection) else { return };
+        let Some(waiting) = self.connections.get_mut(&connection) else {
+            return;
+        };
         if !std::mem::replace(&mut waiting.logged_in, true) {
-            self.ready
-                .extend(waiting.joins.iter().map(|(login, urgency)| (Reverse(*urgency), login.clone(), connection)));
+            self.ready.extend(
+                waiting
+                    .joins
+                    .iter()
+                    .map(|(login, urgency)| (Reverse(*urgency), login.clone(), connection)),
+            );
         }
     }
 
@@ -94,7 +100,9 @@ impl JoinQueue {
     /// Queues a JOIN. Once is enough: a second one changes nothing.
     pub(super) fn push(&mut self, connection: u32, login: &str) {
         let urgency = self.urgencies.get(login).copied().unwrap_or_default();
-        let Some(waiting) = self.connections.get_mut(&connection) else { return };
+        let Some(waiting) = self.connections.get_mut(&connection) else {
+            return;
+        };
         if waiting.joins.contains_key(login) {
             return;
         }
@@ -106,7 +114,11 @@ impl JoinQueue {
 
     /// A PART takes back the JOIN that waits; false where none does, so the PART must be sent.
     pub(super) fn cancel(&mut self, connection: u32, login: &str) -> bool {
-        let Some(urgency) = self.connections.get_mut(&connection).and_then(|waiting| waiting.joins.remove(login)) else {
+        let Some(urgency) = self
+            .connections
+            .get_mut(&connection)
+            .and_then(|waiting| waiting.joins.remove(login))
+        else {
             return false;
         };
         self.ready.remove(&(Reverse(urgency), login.to_owned(), connection));
@@ -127,7 +139,9 @@ impl JoinQueue {
             }
             self.sent.push_back(now);
         }
-        let Some((_, login, connection)) = self.ready.pop_first() else { return Next::Nothing };
+        let Some((_, login, connection)) = self.ready.pop_first() else {
+            return Next::Nothing;
+        };
         if let Some(waiting) = self.connections.get_mut(&connection) {
             waiting.joins.remove(&login);
         }
@@ -177,7 +191,13 @@ mod tests {
     #[test]
     fn channels_tried_again_join_last() {
         let mut queue = queue(0, &[1]);
-        queue.set_urgency("big", Some(Urgency { hopeful: false, weight: 900 }));
+        queue.set_urgency(
+            "big",
+            Some(Urgency {
+                hopeful: false,
+                weight: 900,
+            }),
+        );
         queue.push(1, "big");
         queue.push(1, "small");
         assert_eq!(drain(&mut queue, Instant::now()), ["small", "big"]);
@@ -234,7 +254,13 @@ mod tests {
     fn a_join_queued_twice_is_sent_once() {
         let mut queue = queue(0, &[1]);
         queue.push(1, "small");
-        queue.set_urgency("small", Some(Urgency { hopeful: true, weight: 7 }));
+        queue.set_urgency(
+            "small",
+            Some(Urgency {
+                hopeful: true,
+                weight: 7,
+            }),
+        );
         queue.push(1, "small");
         assert_eq!(drain(&mut queue, Instant::now()), ["small"]);
     }

@@ -17,7 +17,10 @@ pub(super) struct Joins {
 
 impl Joins {
     pub(super) fn new(rate: u32) -> Self {
-        Self { queue: Mutex::new(JoinQueue::new(rate)), wake: Notify::new() }
+        Self {
+            queue: Mutex::new(JoinQueue::new(rate)),
+            wake: Notify::new(),
+        }
     }
 
     /// See [`JoinQueue::set_urgency`].
@@ -68,11 +71,17 @@ impl Joins {
             let next = locked(&self.queue).next(Instant::now());
             match next {
                 Next::Send(connection, login) => {
-                    let Some(connection) = connections.get(connection) else { continue };
+                    let Some(connection) = connections.get(connection) else {
+                        continue;
+                    };
                     if connection.send(format!("JOIN #{login}\r\n")) {
                         metrics.joins_sent.inc();
                         let what = What::JoinSent(login);
-                        let sent = News { connection: connection.id, client: connection.client, what };
+                        let sent = News {
+                            connection: connection.id,
+                            client: connection.client,
+                            what,
+                        };
                         if news.send(sent).await.is_err() {
                             return;
                         }

@@ -1,5 +1,6 @@
 //! What ingest is told: its slot, its bus, its Twitch.
 
+use crate::config::TwitchArgs;
 use clamor_bus::Bus;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -87,6 +88,34 @@ impl TwitchOptions {
             join_rate: 0,
             connect_interval: Duration::from_millis(5),
             ..Self::default()
+        }
+    }
+}
+
+impl From<&TwitchArgs> for TwitchOptions {
+    fn from(args: &TwitchArgs) -> Self {
+        let TwitchArgs {
+            twitch_address,
+            twitch_tls,
+            twitch_ca_file,
+            twitch_login,
+            twitch_token_file,
+            join_rate,
+        } = args;
+        let base = if *join_rate == 0 {
+            Self::simulator("")
+        } else {
+            Self::default()
+        };
+        Self {
+            address: twitch_address.clone(),
+            tls: *twitch_tls,
+            tls_ca_file: twitch_ca_file.clone(),
+            login: twitch_login.clone(),
+            token_file: twitch_token_file.clone(),
+            join_rate: *join_rate,
+            // Who sets no limit to JOINs sets none to connections: that is no Twitch.
+            connect_interval: base.connect_interval,
         }
     }
 }

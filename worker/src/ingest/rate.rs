@@ -23,7 +23,9 @@ impl Rate {
     pub(super) fn sample(&mut self, counted: u64, now: Instant) {
         let news = counted.saturating_sub(self.counted);
         self.counted = counted;
-        let Some(sampled_at) = self.sampled_at.replace(now) else { return };
+        let Some(sampled_at) = self.sampled_at.replace(now) else {
+            return;
+        };
         let elapsed = now.saturating_duration_since(sampled_at).as_secs_f64();
         if elapsed > 0.0 {
             #[expect(clippy::cast_precision_loss, reason = "a count of messages within seconds")]
@@ -35,7 +37,10 @@ impl Rate {
 
     /// Messages per minute.
     pub(super) fn per_minute(&self) -> f32 {
-        #[expect(clippy::cast_possible_truncation, reason = "for people and placement: seven digits are plenty")]
+        #[expect(
+            clippy::cast_possible_truncation,
+            reason = "for people and placement: seven digits are plenty"
+        )]
         let per_minute = (self.per_second * 60.0) as f32;
         per_minute
     }
