@@ -167,10 +167,10 @@ impl Stream for Incoming {
             if self.listener.is_none() {
                 return Poll::Ready(None);
             }
-            if let Some(cause) = ready!(self.read(task)) {
-                if let Some(listener) = self.listener.take() {
-                    listener.ended(cause);
-                }
+            if let Some(cause) = ready!(self.read(task))
+                && let Some(listener) = self.listener.take()
+            {
+                listener.ended(cause);
             }
         }
     }
