@@ -8,6 +8,7 @@ pub mod aggregate;
 pub mod config;
 pub mod health;
 pub mod http;
+pub mod ingest;
 pub mod logging;
 pub mod metrics;
 pub mod process;
