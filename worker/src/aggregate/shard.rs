@@ -162,9 +162,9 @@ impl Shard {
         self.plan = plan;
     }
 
-    /// Passes a message that is neither, or that could not be decoded.
-    pub fn pass(&mut self, arrival: Arrival<'_>) {
-        self.advance(arrival);
+    /// Passes a message that is neither, or that could not be decoded; true where it was not known before.
+    pub fn pass(&mut self, arrival: Arrival<'_>) -> bool {
+        self.advance(arrival).is_some_and(|groups| groups.fast)
     }
 
     /// Moves to the message's place; none where it was here before.
@@ -409,6 +409,12 @@ impl Shard {
     #[must_use]
     pub fn is_warm(&self) -> bool {
         self.seq >= self.lowest
+    }
+
+    /// Whether any group might not have this message yet.
+    #[must_use]
+    pub fn is_above_lowest(&self, seq: u64) -> bool {
+        seq > self.lowest
     }
 
     /// The plan in force.
