@@ -47,20 +47,29 @@ impl Committer {
     /// Commits a Fast flush.
     pub async fn fast(self, from_seq: u64, flush: FastFlush) -> Done {
         let FastFlush { position, delta, sent_ms } = flush;
-        let created = &self.stream_created;
-        let attempt = async || self.store.commit_fast(&self.claim, from_seq, &position, created, &delta).await;
-        let done = self.until_done(Group::Fast, CommitKind::Fast, &position, attempt).await;
-        if matches!(done, Done::Committed { .. }) {
-            self.metrics.lag(&sent_ms, now_ms());
+        let mut tries = Tries::of(&self, Group::Fast, CommitKind::Fast);
+        loop {
+            let created = &self.stream_created;
+            let outcome = self.store.commit_fast(&self.claim, from_seq, &position, created, &delta).await;
+            if let Some(done) = tries.judge(outcome, &position).await {
+                if matches!(done, Done::Committed { .. }) {
+                    self.metrics.lag(&sent_ms, now_ms());
+                }
+                return done;
+            }
         }
-        done
     }
 
     /// Commits a flush of one slice.
     pub async fn slow(self, slice: u8, from_seq: u64, flush: SlowFlush) -> Done {
         let SlowFlush { position, delta } = flush;
-        let attempt = async || self.store.commit_slow(&self.claim, slice, from_seq, &position, &delta).await;
-        self.until_done(Group::Slow(slice), CommitKind::Slow, &position, attempt).await
+        let mut tries = Tries::of(&self, Group::Slow(slice), CommitKind::Slow);
+        loop {
+            let outcome = self.store.commit_slow(&self.claim, slice, from_seq, &position, &delta).await;
+            if let Some(done) = tries.judge(outcome, &position).await {
+                return done;
+            }
+        }
     }
 
     /// Sums up the windows that are due.
@@ -80,37 +89,52 @@ impl Committer {
             }
         }
     }
+}
 
-    /// Tries until the store has it. Ends early only by being dropped.
-    async fn until_done(
-        &self,
-        group: Group,
-        kind: CommitKind,
-        to: &Position,
-        mut attempt: impl AsyncFnMut() -> Result<Committed, CommitError>,
-    ) -> Done {
-        let began = Instant::now();
-        let mut waits = backoff();
-        let mut said = false;
-        loop {
-            match attempt().await {
-                Ok(Committed { rows, refused, .. }) => {
-                    let took = began.elapsed();
-                    self.metrics.committed(kind, usize::try_from(rows).unwrap_or(usize::MAX), took);
-                    if said {
-                        tracing::info!(shard = self.claim.shard, "the store is back");
-                    }
-                    return Done::Committed { group, at: (to.seq, to.stream_time_ms), took, refused };
+/// The tries of one commit.
+struct Tries {
+    metrics: AggregateMetrics,
+    shard: u16,
+    group: Group,
+    kind: CommitKind,
+    began: Instant,
+    waits: Box<dyn Iterator<Item = Duration> + Send>,
+    said: bool,
+}
+
+impl Tries {
+    fn of(committer: &Committer, group: Group, kind: CommitKind) -> Self {
+        Self {
+            metrics: committer.metrics.clone(),
+            shard: committer.claim.shard,
+            group,
+            kind,
+            began: Instant::now(),
+            waits: Box::new(backoff()),
+            said: false,
+        }
+    }
+
+    /// How the commit ended; none: try again, the wait is over.
+    async fn judge(&mut self, outcome: Result<Committed, CommitError>, to: &Position) -> Option<Done> {
+        match outcome {
+            Ok(Committed { rows, millis: _, refused }) => {
+                let took = self.began.elapsed();
+                self.metrics.committed(self.kind, usize::try_from(rows).unwrap_or(usize::MAX), took);
+                if self.said {
+                    tracing::info!(shard = self.shard, "the store is back");
                 }
-                Err(CommitError::Fenced) => return Done::Fenced,
-                Err(CommitError::Unavailable(error)) => {
-                    self.metrics.retried(kind);
-                    if !std::mem::replace(&mut said, true) {
-                        tracing::warn!(shard = self.claim.shard, "{error}; the stream is the buffer, trying again");
-                    }
-                }
+                Some(Done::Committed { group: self.group, at: (to.seq, to.stream_time_ms), took, refused })
             }
-            tokio::time::sleep(waits.next().unwrap_or_default()).await;
+            Err(CommitError::Fenced) => Some(Done::Fenced),
+            Err(CommitError::Unavailable(error)) => {
+                self.metrics.retried(self.kind);
+                if !std::mem::replace(&mut self.said, true) {
+                    tracing::warn!(shard = self.shard, "{error}; the stream is the buffer, trying again");
+                }
+                tokio::time::sleep(self.waits.next().unwrap_or_default()).await;
+                None
+            }
         }
     }
 }

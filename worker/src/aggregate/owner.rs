@@ -25,19 +25,19 @@ const TURN_LIMIT: Duration = Duration::from_secs(60);
 
 /// What every shard of the process needs.
 #[derive(Debug, Clone)]
-pub struct Owner {
+pub(super) struct Owner {
     /// The process's random id.
-    pub id: u64,
+    pub(super) id: u64,
     /// The bus.
-    pub bus: Bus,
+    pub(super) bus: Bus,
     /// The store.
-    pub store: Store,
+    pub(super) store: Store,
     /// Loads plans.
-    pub plans: PlanLoader,
+    pub(super) plans: PlanLoader,
     /// The role's metrics.
-    pub metrics: AggregateMetrics,
+    pub(super) metrics: AggregateMetrics,
     /// The process's health.
-    pub health: Health,
+    pub(super) health: Health,
 }
 
 /// A stream's state at a take-over, and where to go on in it.
@@ -53,7 +53,7 @@ struct TakeOver {
 
 impl Owner {
     /// Owns the shard until `stop`, or until it is lost. Ends with the lease released, unless it was lost.
-    pub async fn own(self, mut claim: Claim, stop: CancellationToken) {
+    pub(super) async fn own(self, mut claim: Claim, stop: CancellationToken) {
         let shard = claim.shard;
         let condition = format!("shard {shard}");
         loop {
@@ -211,7 +211,7 @@ impl Owner {
             let error = match self.look(claim, &known).await {
                 Ok((take_over, None)) => return Some(take_over),
                 Ok((take_over, Some(alarm))) => {
-                    return self.rebase(claim, take_over, alarm).await.then_some(take_over);
+                    return self.rebase(claim, &take_over, alarm).await.then_some(take_over);
                 }
                 Err(error) => error,
             };

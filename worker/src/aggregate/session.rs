@@ -40,7 +40,7 @@ const DEAD_LETTER_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Why a session ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum End {
+pub(super) enum End {
     /// It was told to stop; what it has counted is to be flushed.
     Stopped,
     /// Another owner has the shard.
@@ -77,7 +77,7 @@ struct Loading {
 }
 
 /// One owned shard.
-pub struct Session {
+pub(super) struct Session {
     bus: Bus,
     committer: Committer,
     plans: PlanLoader,
@@ -109,25 +109,25 @@ impl std::fmt::Debug for Session {
 }
 
 /// What a session begins with.
-pub struct Begin {
+pub(super) struct Begin {
     /// The bus.
-    pub bus: Bus,
+    pub(super) bus: Bus,
     /// Commits for the claim.
-    pub committer: Committer,
+    pub(super) committer: Committer,
     /// Loads plans.
-    pub plans: PlanLoader,
+    pub(super) plans: PlanLoader,
     /// Restored.
-    pub shard: Shard,
+    pub(super) shard: Shard,
     /// The position of the group that is furthest behind.
-    pub lowest: Position,
+    pub(super) lowest: Position,
     /// Where the store stands: of each group by number.
-    pub positions: FxHashMap<i16, Position>,
+    pub(super) positions: FxHashMap<i16, Position>,
     /// Reads from there.
-    pub start: Start,
+    pub(super) start: Start,
     /// Messages that the stream had after the lowest position.
-    pub unread: u64,
+    pub(super) unread: u64,
     /// Called once the shard has read all that its stream had.
-    pub on_caught_up: Box<dyn FnOnce() + Send>,
+    pub(super) on_caught_up: Box<dyn FnOnce() + Send>,
 }
 
 impl std::fmt::Debug for Begin {
@@ -139,7 +139,7 @@ impl std::fmt::Debug for Begin {
 impl Session {
     /// Begins to read.
     #[must_use]
-    pub fn begin(begin: Begin) -> Self {
+    pub(super) fn begin(begin: Begin) -> Self {
         let Begin { bus, committer, plans, shard, lowest, positions, start, unread, on_caught_up } = begin;
         let now = Instant::now();
         let number = committer.claim.shard;
@@ -187,12 +187,12 @@ impl Session {
 
     /// Its shard.
     #[must_use]
-    pub fn shard_number(&self) -> u16 {
+    pub(super) fn shard_number(&self) -> u16 {
         self.committer.claim.shard
     }
 
     /// Works until it is told to stop, or cannot go on. `turn` is called with every turn of the loop.
-    pub async fn work(&mut self, stop: &CancellationToken, lost: &CancellationToken, turn: impl Fn()) -> End {
+    pub(super) async fn work(&mut self, stop: &CancellationToken, lost: &CancellationToken, turn: impl Fn()) -> End {
         self.look_whether_caught_up();
         loop {
             turn();
@@ -409,7 +409,7 @@ impl Session {
     }
 
     /// Drains the counters into the metrics.
-    pub fn report(&mut self) {
+    pub(super) fn report(&mut self) {
         self.metrics.add(&self.shard.take_tally());
         self.metrics.shard(self.committer.claim.shard, self.unread, self.shard.keys());
     }
@@ -493,7 +493,7 @@ impl Session {
     }
 
     /// Commits all that was counted, until it is done or the shard is another's.
-    pub async fn drain(&mut self) -> Result<(), ()> {
+    pub(super) async fn drain(&mut self) -> Result<(), ()> {
         self.loading = None;
         while let Some(done) = self.jobs.join_next().await {
             self.finish(done).await?;

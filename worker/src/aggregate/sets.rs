@@ -19,7 +19,7 @@ const KEPT_PHRASE_SETS: usize = 4;
 
 /// Loads plans; clones share what is compiled.
 #[derive(Debug, Clone)]
-pub struct PlanLoader {
+pub(super) struct PlanLoader {
     bus: Bus,
     metrics: AggregateMetrics,
     /// Held while a set is fetched and compiled, so that the shards' simultaneous directives compile it once.
@@ -29,12 +29,12 @@ pub struct PlanLoader {
 impl PlanLoader {
     /// Nothing is loaded yet.
     #[must_use]
-    pub fn new(bus: Bus, metrics: AggregateMetrics) -> Self {
+    pub(super) fn new(bus: Bus, metrics: AggregateMetrics) -> Self {
         Self { bus, metrics, phrases: Arc::default() }
     }
 
     /// The plan of that name, compiled; none where it can never be had. Cancel-safe: begin again.
-    pub async fn load(&self, name: &str) -> Option<Arc<ActivePlan>> {
+    pub(super) async fn load(&self, name: &str) -> Option<Arc<ActivePlan>> {
         let plan: Plan = self.fetch(name).await?;
         let phrases = match &plan.phrases {
             Some(set) => self.phrases(set).await?,

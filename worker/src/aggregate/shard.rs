@@ -445,3 +445,6 @@ pub fn lowest(restored: &Restored) -> Position {
 pub fn warm_up_from(lowest: &Position) -> Option<Millis> {
     (lowest.seq > 0).then(|| horizon_start(lowest.stream_time_ms))
 }
+
+#[cfg(test)]
+mod tests;

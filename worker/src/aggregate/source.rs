@@ -10,7 +10,7 @@ use futures::future::BoxFuture;
 
 /// What the source gives.
 #[derive(Debug)]
-pub enum Input {
+pub(super) enum Input {
     /// The next message.
     Message(StreamMessage),
     /// The reader ended: say where to go on with [`Source::reopen`].
@@ -26,7 +26,7 @@ enum State {
 }
 
 /// Reads one shard.
-pub struct Source {
+pub(super) struct Source {
     bus: Bus,
     shard: u16,
     state: State,
@@ -41,24 +41,24 @@ impl std::fmt::Debug for Source {
 impl Source {
     /// Reads from `start` on, if the stream is still the known one.
     #[must_use]
-    pub fn open(bus: Bus, shard: u16, known: Known, start: Start) -> Self {
+    pub(super) fn open(bus: Bus, shard: u16, known: Known, start: Start) -> Self {
         let state = State::Opening(open(bus.clone(), shard, known, start).boxed());
         Self { bus, shard, state }
     }
 
     /// After an interruption.
-    pub fn reopen(&mut self, known: Known, start: Start) {
+    pub(super) fn reopen(&mut self, known: Known, start: Start) {
         self.state = State::Opening(open(self.bus.clone(), self.shard, known, start).boxed());
     }
 
     /// Whether messages come as they are published.
     #[must_use]
-    pub fn is_reading(&self) -> bool {
+    pub(super) fn is_reading(&self) -> bool {
         matches!(self.state, State::Reading(_))
     }
 
     /// The next input. Waits for as long as there is none. Cancel-safe.
-    pub async fn next(&mut self) -> Input {
+    pub(super) async fn next(&mut self) -> Input {
         loop {
             match &mut self.state {
                 State::Opening(opening) => match opening.await {
