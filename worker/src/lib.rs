@@ -5,6 +5,7 @@
 //! both in one process, plans for them, and keeps their servers.
 
 pub mod aggregate;
+pub mod cli;
 pub mod config;
 pub mod health;
 pub mod http;
@@ -13,4 +14,5 @@ pub mod logging;
 pub mod metrics;
 pub mod process;
 pub mod retry;
+pub mod roles;
 pub mod store;
