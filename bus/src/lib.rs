@@ -2,15 +2,30 @@
 //!
 //! | what | where | who writes | who reads |
 //! |---|---|---|---|
-//! | batches | stream `<STREAM>_<shard>`, subject `<prefix>.<shard>.batch` | ingest | aggregate |
-//! | directives | the same stream, `<prefix>.<shard>.directive` | planner | aggregate |
-//! | dead letters | stream `<STREAM>_dead`, subject `<prefix>.dead.<shard>` | aggregate | people |
-//! | assignments | key-value bucket `<STREAM>_assignments`, key `<slot>` | planner | ingest |
-//! | reports | key-value bucket `<STREAM>_reports`, key `<slot>.<instance as 16 hex digits>` | ingest | planner |
-//! | sets | object store `<STREAM>_sets`, name `<kind>-<SHA-256 of the content>` | planner | aggregate |
+//! | batches | stream of the shard, subject `….<shard>.batch` | ingest | aggregate |
+//! | directives | the same stream, `….<shard>.directive` | planner | aggregate |
+//! | dead letters | the dead-letter stream, `….dead.<shard>` | aggregate | people |
+//! | assignments | key-value bucket, key `<slot>` | planner | ingest |
+//! | reports | key-value bucket, key `<slot>.<instance as 16 hex digits>` | ingest | planner |
+//! | sets | object store, name `<kind>-<SHA-256 of the content>` | planner | aggregate |
 //!
-//! All control is level-triggered: a lost bucket is written again. A missing key means "keep what you have".
+//! Names are in [`clamor_chat::subject::Names`]. All control is level-triggered: a lost bucket is written again, and a
+//! missing key means "keep what you have".
 
 pub mod assignment;
+mod connect;
+mod control;
+mod directive;
+mod error;
+mod reader;
 pub mod report;
 pub mod set;
+mod set_store;
+mod streams;
+mod watch;
+
+pub use connect::{Bus, BusConfig, MINIMUM_SERVER};
+pub use control::ReportChange;
+pub use error::{BusError, SetError};
+pub use reader::{ShardReader, Start, StreamMessage};
+pub use streams::{Found, PublishAck, StreamLimits, StreamState};

@@ -144,17 +144,34 @@ pub struct ChatEvent {
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[expect(missing_docs, reason = "columns of wanted")]
 pub enum WantedChange {
-    Begin { channel_id: ChannelId, login: String, since_ms: Millis },
-    End { channel_id: ChannelId, until_ms: Millis },
+    Begin {
+        channel_id: ChannelId,
+        login: String,
+        since_ms: Millis,
+    },
+    End {
+        channel_id: ChannelId,
+        until_ms: Millis,
+    },
 }
 
 /// A change of coverage, in stream order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[expect(missing_docs, reason = "columns of coverage")]
 pub enum CoverageChange {
-    Open { channel_id: ChannelId, instance: u64, connection: u32, since_ms: Millis },
+    Open {
+        channel_id: ChannelId,
+        instance: u64,
+        connection: u32,
+        since_ms: Millis,
+    },
     /// An interval that would end before it began is deleted.
-    Close { channel_id: ChannelId, instance: u64, connection: u32, until_ms: Millis },
+    Close {
+        channel_id: ChannelId,
+        instance: u64,
+        connection: u32,
+        until_ms: Millis,
+    },
 }
 
 /// What dictionaries learn: the newest name by event time wins.

@@ -1,0 +1,270 @@
+//! Many patterns at once.
+
+use super::compile::{PhraseError, Spec, compile, parse};
+use super::fold::fold_beyond_ascii;
+use super::literals::{folded_literal, required};
+use aho_corasick::{AhoCorasick, AhoCorasickKind, MatchKind};
+use regex::Regex;
+use rustc_hash::FxHashMap;
+use std::fmt;
+
+/// Up to this many bytes of literals the automaton is a full table: the fastest, at up to 512 bytes of memory for each.
+const MAX_TABLE_BYTES: usize = 256 * 1024;
+
+/// A compiled set of patterns. Immutable: build it off the hot path and swap an `Arc`.
+pub struct Matcher {
+    /// Over all literals, ignoring the case of ASCII; none where there are no literals.
+    automaton: Option<AhoCorasick>,
+    /// Literal → where its patterns begin in `nominated`; one more at the end.
+    starts: Vec<u32>,
+    /// Patterns by literal.
+    nominated: Vec<u32>,
+    /// Pattern → what confirms it; none: its folded literal is the whole of it.
+    regexes: Vec<Option<Regex>>,
+    /// Patterns that always run.
+    unfiltered: Vec<u32>,
+}
+
+impl fmt::Debug for Matcher {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter
+            .debug_struct("Matcher")
+            .field("patterns", &self.regexes.len())
+            .field("literals", &self.starts.len().saturating_sub(1))
+            .field("unfiltered", &self.unfiltered.len())
+            .finish_non_exhaustive()
+    }
+}
+
+impl Matcher {
+    /// Compiles patterns; they are known by their index from here on. Milliseconds to seconds of work.
+    ///
+    /// # Errors
+    /// The first pattern that is refused, by index.
+    pub fn build(specs: &[Spec]) -> Result<Self, (usize, PhraseError)> {
+        let mut regexes = Vec::with_capacity(specs.len());
+        let mut unfiltered = Vec::new();
+        let mut by_literal: FxHashMap<String, Vec<u32>> = FxHashMap::default();
+        for (index, spec) in specs.iter().enumerate() {
+            let pattern = Pattern::compile(spec).map_err(|error| (index, error))?;
+            regexes.push(pattern.regex);
+            let index = u32::try_from(index).map_err(|_| (index, PhraseError::Invalid("too many".to_owned())))?;
+            match pattern.literals {
+                Some(literals) => {
+                    for literal in literals {
+                        by_literal.entry(literal).or_default().push(index);
+                    }
+                }
+                None => unfiltered.push(index),
+            }
+        }
+
+        let mut by_literal: Vec<(String, Vec<u32>)> = by_literal.into_iter().collect();
+        by_literal.sort_unstable();
+        let automaton = automaton(&by_literal).map_err(|error| (0, PhraseError::TooLarge(error.to_string())))?;
+        let mut starts = vec![0];
+        let mut nominated = Vec::new();
+        for (_, patterns) in by_literal {
+            nominated.extend(patterns);
+            starts.push(u32::try_from(nominated.len()).unwrap_or(u32::MAX));
+        }
+        Ok(Self {
+            automaton,
+            starts,
+            nominated,
+            regexes,
+            unfiltered,
+        })
+    }
+
+    /// How many patterns.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.regexes.len()
+    }
+
+    /// Whether there is none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.regexes.is_empty()
+    }
+
+    /// Patterns that require no literal and so run over every message of their channels: few, or it gets slow.
+    #[must_use]
+    pub fn unfiltered(&self) -> &[u32] {
+        &self.unfiltered
+    }
+
+    /// Counts the non-overlapping matches of the active patterns; `found` gets each that matched, in order of index.
+    pub fn count(&self, text: &str, active: &ActiveSet, scratch: &mut Scratch, mut found: impl FnMut(usize, u32)) {
+        if active.is_empty() {
+            return;
+        }
+        let Scratch {
+            folded,
+            tallies,
+            touched,
+        } = scratch;
+        tallies.resize(self.regexes.len(), Tally::default());
+        self.nominate(text, active, folded, tallies, touched);
+        touched.extend(
+            self.unfiltered
+                .iter()
+                .filter(|pattern| active.contains(**pattern as usize)),
+        );
+        touched.sort_unstable();
+        for pattern in touched.drain(..) {
+            let index = pattern as usize;
+            let tally = std::mem::take(&mut tallies[index]);
+            let matches = match &self.regexes[index] {
+                None => tally.matches,
+                Some(regex) => u32::try_from(regex.find_iter(text).count()).unwrap_or(u32::MAX),
+            };
+            if matches > 0 {
+                found(index, matches);
+            }
+        }
+    }
+
+    /// Finds the literals of active patterns, and counts the patterns that are nothing but a literal.
+    fn nominate(
+        &self,
+        text: &str,
+        active: &ActiveSet,
+        folded: &mut Vec<u8>,
+        tallies: &mut [Tally],
+        touched: &mut Vec<u32>,
+    ) {
+        let Some(automaton) = &self.automaton else { return };
+        let haystack = if text.is_ascii() {
+            text.as_bytes()
+        } else {
+            folded.clear();
+            fold_beyond_ascii(text, folded);
+            folded
+        };
+        for hit in automaton.find_overlapping_iter(haystack) {
+            let literal = hit.pattern().as_usize();
+            let patterns = self.starts[literal] as usize..self.starts[literal + 1] as usize;
+            for pattern in &self.nominated[patterns] {
+                if !active.contains(*pattern as usize) {
+                    continue;
+                }
+                let tally = &mut tallies[*pattern as usize];
+                if tally.matches == 0 {
+                    touched.push(*pattern);
+                }
+                // Hits of one literal come in order: the first that does not overlap the last counted one counts.
+                if tally.matches == 0 || hit.start() >= tally.end {
+                    *tally = Tally {
+                        matches: tally.matches + 1,
+                        end: hit.end(),
+                    };
+                }
+            }
+        }
+    }
+}
+
+/// A pattern on its way into the matcher.
+struct Pattern {
+    regex: Option<Regex>,
+    literals: Option<Vec<String>>,
+}
+
+impl Pattern {
+    fn compile(spec: &Spec) -> Result<Self, PhraseError> {
+        let hir = parse(spec)?;
+        match folded_literal(&hir) {
+            Some(literal) => Ok(Self {
+                regex: None,
+                literals: Some(vec![literal]),
+            }),
+            None => Ok(Self {
+                regex: Some(compile(spec)?),
+                literals: required(&hir),
+            }),
+        }
+    }
+}
+
+fn automaton(by_literal: &[(String, Vec<u32>)]) -> Result<Option<AhoCorasick>, aho_corasick::BuildError> {
+    if by_literal.is_empty() {
+        return Ok(None);
+    }
+    let bytes: usize = by_literal.iter().map(|(literal, _)| literal.len()).sum();
+    let kind = if bytes <= MAX_TABLE_BYTES {
+        AhoCorasickKind::DFA
+    } else {
+        AhoCorasickKind::ContiguousNFA
+    };
+    AhoCorasick::builder()
+        .match_kind(MatchKind::Standard)
+        .ascii_case_insensitive(true)
+        .kind(Some(kind))
+        .build(by_literal.iter().map(|(literal, _)| literal))
+        .map(Some)
+}
+
+/// Which patterns apply to a channel: a set of their indices.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct ActiveSet {
+    words: Vec<u64>,
+}
+
+impl ActiveSet {
+    /// The patterns from 0 to `count - 1`.
+    #[must_use]
+    pub fn all(count: usize) -> Self {
+        (0..count).collect()
+    }
+
+    /// Adds a pattern.
+    pub fn insert(&mut self, index: usize) {
+        if self.words.len() <= index / 64 {
+            self.words.resize(index / 64 + 1, 0);
+        }
+        self.words[index / 64] |= 1 << (index % 64);
+    }
+
+    /// Whether the pattern applies.
+    #[must_use]
+    pub fn contains(&self, index: usize) -> bool {
+        self.words
+            .get(index / 64)
+            .is_some_and(|word| word >> (index % 64) & 1 == 1)
+    }
+
+    /// Whether none applies.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        // `insert` is the only way to grow, and sets a bit in the last word.
+        self.words.is_empty()
+    }
+}
+
+impl FromIterator<usize> for ActiveSet {
+    fn from_iter<T: IntoIterator<Item = usize>>(indices: T) -> Self {
+        let mut set = Self::default();
+        indices.into_iter().for_each(|index| set.insert(index));
+        set
+    }
+}
+
+/// Buffers of [`Matcher::count`], reused from message to message and from matcher to matcher.
+#[derive(Debug, Default)]
+pub struct Scratch {
+    /// The text, folded.
+    folded: Vec<u8>,
+    /// By pattern; all zero between messages.
+    tallies: Vec<Tally>,
+    /// Patterns with a tally.
+    touched: Vec<u32>,
+}
+
+/// How often a literal was counted, and where its last counted occurrence ends.
+#[derive(Debug, Clone, Copy, Default)]
+struct Tally {
+    matches: u32,
+    end: usize,
+}
