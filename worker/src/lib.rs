@@ -12,3 +12,4 @@ pub mod logging;
 pub mod metrics;
 pub mod process;
 pub mod retry;
+pub mod standalone;

@@ -104,7 +104,15 @@ struct Planner {
 
 /// Plans until shutdown.
 pub async fn run(options: ControlOptions, health: Health, shutdown: CancellationToken) {
-    let ControlOptions { bus, shards, limits, slots, elsewhere, mut desired, seen } = options;
+    let ControlOptions {
+        bus,
+        shards,
+        limits,
+        slots,
+        elsewhere,
+        mut desired,
+        seen,
+    } = options;
     health.register_loop(LOOP, LOOP_LIMIT);
     health.waiting_for(LOOP, "the first plan is not written yet");
     let mut changes = bus.watch_reports();
@@ -157,7 +165,13 @@ impl Pace {
     fn new(settle: Duration) -> Self {
         let first = Instant::now() + settle;
         let waits = Box::new(backoff());
-        Self { not_before: first, wake: first, settling: !settle.is_zero(), waits, logged: String::new() }
+        Self {
+            not_before: first,
+            wake: first,
+            settling: !settle.is_zero(),
+            waits,
+            logged: String::new(),
+        }
     }
 
     fn worked(&mut self, next: Instant) {
@@ -235,7 +249,10 @@ impl Planner {
         self.assign(&planned).await?;
         self.placed.clone_from(&planned.placed);
         let next_look = self.looked.unwrap_or_else(Instant::now) + LOOK_AGAIN;
-        Ok(self.direct(desired, planned.wanted).await?.map_or(next_look, |soon| soon.min(next_look)))
+        Ok(self
+            .direct(desired, planned.wanted)
+            .await?
+            .map_or(next_look, |soon| soon.min(next_look)))
     }
 
     fn note_asked(&mut self, desired: &Desired) {
@@ -253,14 +270,24 @@ impl Planner {
             match self.bus.assignment(slot).await {
                 Ok(Some(assignment)) => drop(assigned.insert(slot.clone(), assignment)),
                 Ok(None) => {}
-                Err(error @ BusError::Undecodable { .. }) => tracing::warn!(%error, slot, "writing the assignment anew"),
+                Err(error @ BusError::Undecodable { .. }) => {
+                    tracing::warn!(%error, slot, "writing the assignment anew")
+                }
                 Err(error) => return Err(error.into()),
             }
         }
         self.assigned = assigned;
         let mut last = Vec::with_capacity(usize::from(self.shards));
         for shard in 0..self.shards {
-            last.push(self.look_at_directive(shard).await?);
+            let found = self.look_at_directive(shard).await?;
+            let ours = self
+                .last
+                .get(usize::from(shard))
+                .is_some_and(|known| known.planner == self.id);
+            if ours && found.plan.is_some() && found.planner != self.id {
+                tracing::warn!("{}", ControlError::OtherPlanner { shard });
+            }
+            last.push(found);
         }
         self.last = last;
         // The sets may be gone as well: what is named next is stored again, which changes nothing where it is there.
@@ -271,10 +298,18 @@ impl Planner {
 
     async fn look_at_directive(&self, shard: u16) -> Result<Last, ControlError> {
         let (seq, directive) = self.bus.last_directive(shard).await?;
-        let Some(Directive { plan: name, revision, planner }) = directive else {
+        let Some(Directive {
+            plan: name,
+            revision,
+            planner,
+        }) = directive
+        else {
             return Ok(Last { seq, ..Last::default() });
         };
-        let known = self.last.get(usize::from(shard)).filter(|known| known.name == name && known.plan.is_some());
+        let known = self
+            .last
+            .get(usize::from(shard))
+            .filter(|known| known.name == name && known.plan.is_some());
         let plan = match known {
             Some(known) => known.plan.clone(),
             None => match self.bus.get_set(&name).await {
@@ -286,7 +321,13 @@ impl Planner {
                 }
             },
         };
-        Ok(Last { seq, revision, planner, name, plan })
+        Ok(Last {
+            seq,
+            revision,
+            planner,
+            name,
+            plan,
+        })
     }
 
     async fn assign(&mut self, planned: &Plan) -> Result<(), ControlError> {
@@ -300,11 +341,18 @@ impl Planner {
     }
 
     /// Writes the directives that are due. Gives when to come back, where it is too early for one.
-    async fn direct(&mut self, desired: &Desired, wanted: Vec<Vec<WantedChannel>>) -> Result<Option<Instant>, ControlError> {
+    async fn direct(
+        &mut self,
+        desired: &Desired,
+        wanted: Vec<Vec<WantedChannel>>,
+    ) -> Result<Option<Instant>, ControlError> {
         let phrases = self.store_phrases(desired).await?;
         let mut due = Vec::new();
         for (shard, wanted) in (0..self.shards).zip(wanted) {
-            let plan = ShardPlan { wanted, phrases: phrases.clone() };
+            let plan = ShardPlan {
+                wanted,
+                phrases: phrases.clone(),
+            };
             if self.last[usize::from(shard)].plan.as_ref() != Some(&plan) {
                 due.push((shard, plan));
             }
@@ -312,7 +360,11 @@ impl Planner {
         if due.is_empty() {
             return Ok(None);
         }
-        if let Some(soon) = self.directed.map(|at| at + DIRECTIVE_PAUSE).filter(|soon| *soon > Instant::now()) {
+        if let Some(soon) = self
+            .directed
+            .map(|at| at + DIRECTIVE_PAUSE)
+            .filter(|soon| *soon > Instant::now())
+        {
             return Ok(Some(soon));
         }
         self.directed = Some(Instant::now());
@@ -325,7 +377,11 @@ impl Planner {
     async fn publish(&mut self, shard: u16, plan: ShardPlan) -> Result<(), ControlError> {
         let name = self.bus.put_set("plan", &plan).await?;
         let before = &self.last[usize::from(shard)];
-        let directive = Directive { plan: name.clone(), revision: before.revision + 1, planner: self.id };
+        let directive = Directive {
+            plan: name.clone(),
+            revision: before.revision + 1,
+            planner: self.id,
+        };
         let (revision, wanted) = (directive.revision, plan.wanted.len());
         let seq = match self.bus.publish_directive(shard, &directive, before.seq).await {
             Ok(seq) => seq,
@@ -333,7 +389,13 @@ impl Planner {
             Err(error) => return Err(error.into()),
         };
         tracing::debug!(shard, seq, revision, wanted, "directed");
-        self.last[usize::from(shard)] = Last { seq, revision, planner: self.id, name, plan: Some(plan) };
+        self.last[usize::from(shard)] = Last {
+            seq,
+            revision,
+            planner: self.id,
+            name,
+            plan: Some(plan),
+        };
         Ok(())
     }
 

@@ -49,14 +49,25 @@ struct Board<'a> {
 impl<'a> Board<'a> {
     fn new(items: &'a [Item<'a>], slots: &'a BTreeSet<String>) -> Self {
         let slots: Vec<&String> = slots.iter().collect();
-        let total = items.iter().map(|item| item.weight * copies(item, slots.len()) as u64).sum();
-        Self { items, load: vec![0; slots.len()], slots, places: vec![BTreeSet::new(); items.len()], total }
+        let total = items
+            .iter()
+            .map(|item| item.weight * copies(item, slots.len()) as u64)
+            .sum();
+        Self {
+            items,
+            load: vec![0; slots.len()],
+            slots,
+            places: vec![BTreeSet::new(); items.len()],
+            total,
+        }
     }
 
     fn keep(&mut self, current: &Placement) {
         for (index, item) in self.items.iter().enumerate() {
             let Some(now) = current.get(item.login) else { continue };
-            let mut kept: Vec<usize> = (0..self.slots.len()).filter(|slot| now.contains(self.slots[*slot])).collect();
+            let mut kept: Vec<usize> = (0..self.slots.len())
+                .filter(|slot| now.contains(self.slots[*slot]))
+                .collect();
             kept.sort_by_key(|slot| Reverse(self.score(index, *slot)));
             kept.truncate(copies(item, self.slots.len()));
             for slot in kept {
@@ -69,34 +80,43 @@ impl<'a> Board<'a> {
         let mut order: Vec<usize> = (0..self.items.len()).collect();
         order.sort_by_key(|index| (Reverse(self.items[*index].weight), self.items[*index].login));
         for index in order {
-            while self.places[index].len() < copies(&self.items[index], self.slots.len()) {
-                let slot = self.best_with_room(index).unwrap_or_else(|| self.least_loaded(index));
-                self.put(index, slot);
+            for _ in self.places[index].len()..copies(&self.items[index], self.slots.len()) {
+                if let Some(slot) = self.best_with_room(index).or_else(|| self.least_loaded(index)) {
+                    self.put(index, slot);
+                }
             }
         }
     }
 
     /// Takes channels from slots above 1.5 times the mean, those that rank the slot lowest first. A move must leave
-    /// the receiver below what the giver had, so that moves end and never come back.
+    /// the receiver below what the giver had: so the sum of squared loads falls with each, they end, and none is left
+    /// for the next plan.
     fn relieve(&mut self) {
-        for slot in 0..self.slots.len() {
-            let mut here: Vec<usize> = (0..self.items.len()).filter(|index| self.places[*index].contains(&slot)).collect();
-            here.sort_by_key(|index| self.score(*index, slot));
-            for index in here {
-                if !self.is_overfull(slot) {
-                    break;
-                }
-                let weight = self.items[index].weight;
-                let target = self.best_with_room(index).or_else(|| {
-                    self.free_slots(index).min_by_key(|to| (self.load[*to], Reverse(self.score(index, *to))))
-                });
-                if let Some(target) = target.filter(|target| self.load[*target] + weight < self.load[slot]) {
-                    self.places[index].remove(&slot);
-                    self.load[slot] -= weight;
-                    self.put(index, target);
-                }
+        while (0..self.slots.len()).filter(|slot| self.relieve_slot(*slot)).count() > 0 {}
+    }
+
+    fn relieve_slot(&mut self, slot: usize) -> bool {
+        let mut moved = false;
+        let places = self.places.iter().enumerate();
+        let mut here: Vec<usize> = places
+            .filter(|(_, places)| places.contains(&slot))
+            .map(|(index, _)| index)
+            .collect();
+        here.sort_by_key(|index| self.score(*index, slot));
+        for index in here {
+            if !self.is_overfull(slot) {
+                break;
+            }
+            let weight = self.items[index].weight;
+            let target = self.best_with_room(index).or_else(|| self.least_loaded(index));
+            if let Some(target) = target.filter(|target| self.load[*target] + weight < self.load[slot]) {
+                self.places[index].remove(&slot);
+                self.load[slot] -= weight;
+                self.put(index, target);
+                moved = true;
             }
         }
+        moved
     }
 
     fn put(&mut self, index: usize, slot: usize) {
@@ -117,10 +137,9 @@ impl<'a> Board<'a> {
             .max_by_key(|slot| self.score(index, *slot))
     }
 
-    fn least_loaded(&self, index: usize) -> usize {
+    fn least_loaded(&self, index: usize) -> Option<usize> {
         self.free_slots(index)
             .min_by_key(|slot| (self.load[*slot], Reverse(self.score(index, *slot))))
-            .expect("an item has at most as many copies as there are slots")
     }
 
     fn is_overfull(&self, slot: usize) -> bool {
@@ -137,7 +156,11 @@ impl<'a> Board<'a> {
 
     fn into_placement(self) -> Placement {
         let names = |places: &BTreeSet<usize>| places.iter().map(|slot| self.slots[*slot].clone()).collect();
-        self.items.iter().zip(&self.places).map(|(item, places)| (item.login.to_owned(), names(places))).collect()
+        self.items
+            .iter()
+            .zip(&self.places)
+            .map(|(item, places)| (item.login.to_owned(), names(places)))
+            .collect()
     }
 }
 
@@ -157,12 +180,22 @@ mod tests {
     type Drawn = Vec<(String, u64, usize)>;
 
     fn items(drawn: &Drawn) -> Vec<Item<'_>> {
-        drawn.iter().map(|(login, weight, redundancy)| Item { login, weight: *weight, redundancy: *redundancy }).collect()
+        drawn
+            .iter()
+            .map(|(login, weight, redundancy)| Item {
+                login,
+                weight: *weight,
+                redundancy: *redundancy,
+            })
+            .collect()
     }
 
     fn channels(redundancy: std::ops::RangeInclusive<usize>) -> impl Strategy<Value = Drawn> {
-        proptest::collection::btree_map("[a-z0-9_]{1,8}", (1_u64..50, redundancy), 0..80)
-            .prop_map(|map| map.into_iter().map(|(login, (weight, redundancy))| (login, weight, redundancy)).collect())
+        proptest::collection::btree_map("[a-z0-9_]{1,8}", (1_u64..50, redundancy), 0..80).prop_map(|map| {
+            map.into_iter()
+                .map(|(login, (weight, redundancy))| (login, weight, redundancy))
+                .collect()
+        })
     }
 
     fn loads(items: &[Item<'_>], placement: &Placement) -> BTreeMap<String, u64> {
@@ -249,7 +282,14 @@ mod tests {
     #[test]
     fn a_new_slot_takes_its_part() {
         let logins: Vec<String> = (0..100).map(|n| format!("channel_{n}")).collect();
-        let items: Vec<_> = logins.iter().map(|login| Item { login, weight: 1, redundancy: 1 }).collect();
+        let items: Vec<_> = logins
+            .iter()
+            .map(|login| Item {
+                login,
+                weight: 1,
+                redundancy: 1,
+            })
+            .collect();
         let one = place(&items, &slots(1), &Placement::new());
         let two = place(&items, &slots(2), &one);
         let moved = items.iter().filter(|item| one[item.login] != two[item.login]).count();

@@ -75,7 +75,11 @@ impl Folder {
     /// A folder that nobody has looked at yet.
     #[must_use]
     pub fn new(path: &Path) -> Self {
-        Self { path: path.to_owned(), files: BTreeMap::new(), looked: false }
+        Self {
+            path: path.to_owned(),
+            files: BTreeMap::new(),
+            looked: false,
+        }
     }
 
     /// Looks. The first look takes all that is there.
@@ -85,7 +89,13 @@ impl Folder {
     pub fn look(&mut self) -> io::Result<Look> {
         let now = list(&self.path)?;
         let mut look = Look::default();
-        for name in self.files.keys().filter(|name| !now.contains_key(*name)).cloned().collect::<Vec<_>>() {
+        for name in self
+            .files
+            .keys()
+            .filter(|name| !now.contains_key(*name))
+            .cloned()
+            .collect::<Vec<_>>()
+        {
             self.see_missing(name, &mut look);
         }
         for (name, stamp) in now {
@@ -110,7 +120,8 @@ impl Folder {
         // At the first look nothing says how long the file has been as it is: it is read once more at the second.
         seen.taken = (!first).then_some(stamp);
         look.unsettled |= first;
-        look.changes.insert(name.clone(), read(&self.path.join(name), stamp.size));
+        look.changes
+            .insert(name.clone(), read(&self.path.join(name), stamp.size));
     }
 
     fn see_missing(&mut self, name: String, look: &mut Look) {
@@ -127,7 +138,9 @@ impl Folder {
 fn list(path: &Path) -> io::Result<BTreeMap<String, Stamp>> {
     let mut stamps = BTreeMap::new();
     for entry in std::fs::read_dir(path)? {
-        let Ok(name) = entry?.file_name().into_string() else { continue };
+        let Ok(name) = entry?.file_name().into_string() else {
+            continue;
+        };
         if !is_manifest(&name) {
             continue;
         }
@@ -208,7 +221,10 @@ mod tests {
         dir.write("a.yaml~", "");
         dir.write("README.md", "");
         fs::create_dir(dir.dir.path().join("folder.yaml")).unwrap();
-        assert_eq!(dir.look(), [text("a.yaml", "a"), text("b.yml", "b"), text("c.json", "c")]);
+        assert_eq!(
+            dir.look(),
+            [text("a.yaml", "a"), text("b.yml", "b"), text("c.json", "c")]
+        );
     }
 
     #[test]
@@ -216,7 +232,13 @@ mod tests {
         let mut dir = Dir::new();
         dir.settle();
         dir.write("a.yaml", "one");
-        assert_eq!(dir.folder.look().unwrap(), Look { unsettled: true, ..Look::default() });
+        assert_eq!(
+            dir.folder.look().unwrap(),
+            Look {
+                unsettled: true,
+                ..Look::default()
+            }
+        );
         assert_eq!(dir.look(), [text("a.yaml", "one")]);
         assert_eq!(dir.folder.look().unwrap(), Look::default());
     }
