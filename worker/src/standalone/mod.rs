@@ -14,6 +14,7 @@ pub mod control;
 pub mod data_dir;
 pub mod desired;
 pub mod manifests;
+pub mod measures;
 pub mod placement;
 pub mod planner;
 pub mod reports;

@@ -251,6 +251,7 @@ mod tests {
 
         #[test]
         fn a_lost_slot_moves_only_its_own_channels(drawn in channels(1..=1), count in 2_usize..6) {
+            let drawn: Drawn = drawn.into_iter().map(|(login, _, copies)| (login, 1, copies)).collect();
             let items = items(&drawn);
             let before = place(&items, &slots(count), &Placement::new());
             let after = place(&items, &slots(count - 1), &before);
