@@ -6,7 +6,7 @@ use super::desired::Desired;
 use super::measures::Figures;
 use super::planner::Seen;
 use clamor_bus::report::ChannelState;
-use comfy_table::presets::UTF8_HORIZONTAL_ONLY;
+use comfy_table::presets::UTF8_BORDERS_ONLY;
 use comfy_table::{Cell, CellAlignment, ContentArrangement, Table};
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -167,7 +167,7 @@ fn title(view: &View) -> String {
 fn grid(rows: &[Row], width: u16) -> String {
     let mut table = Table::new();
     table
-        .load_style(UTF8_HORIZONTAL_ONLY)
+        .load_style(UTF8_BORDERS_ONLY)
         .force_no_tty()
         .set_content_arrangement(ContentArrangement::Dynamic)
         .set_width(width)
@@ -183,18 +183,7 @@ fn grid(rows: &[Row], width: u16) -> String {
             number(row.lag.map_or_else(|| "–".to_owned(), lag)),
         ]);
     }
-    // Without this each row gets a rule, and half as many fit.
-    table
-        .to_string()
-        .lines()
-        .enumerate()
-        .filter(|(n, line)| *n < 3 || !is_inner_rule(line))
-        .map(|(_, line)| format!("{line}\n"))
-        .collect()
-}
-
-fn is_inner_rule(line: &str) -> bool {
-    line.starts_with('╌')
+    table.to_string()
 }
 
 fn lag(lag: Duration) -> String {
