@@ -3,6 +3,11 @@
 use std::fmt;
 use thiserror::Error;
 
+// What is quoted from a file may be anything of any length; a message stays one line that can be read.
+const MAX_FIELD: usize = 200;
+const MAX_MESSAGE: usize = 600;
+const MAX_PROBLEMS: usize = 20;
+
 /// One object (or document) that was refused.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub struct ManifestError {
@@ -14,7 +19,7 @@ pub struct ManifestError {
     pub object: String,
     /// What kind of error.
     pub reason: Reason,
-    /// All that is wrong; never empty.
+    /// What is wrong, at most 20 things; never empty.
     pub problems: Vec<Problem>,
 }
 
@@ -75,14 +80,13 @@ impl Reason {
 
 impl ManifestError {
     pub(super) fn new(file: &str, document: usize, object: String, refusal: super::Refusal) -> Self {
-        let super::Refusal { reason, problems } = refusal;
-        Self {
-            file: file.to_owned(),
-            document,
-            object,
-            reason,
-            problems,
+        let super::Refusal { reason, mut problems } = refusal;
+        for problem in &mut problems {
+            problem.field = shorten(&problem.field, MAX_FIELD);
+            problem.message = shorten(&problem.message, MAX_MESSAGE);
         }
+        problems.truncate(MAX_PROBLEMS);
+        Self { file: file.to_owned(), document, object, reason, problems }
     }
 }
 
@@ -101,21 +105,13 @@ impl fmt::Display for ManifestError {
 
 impl fmt::Display for Problem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if self.field.is_empty() {
-            f.write_str(&self.message)
-        } else {
-            write!(f, "{}: {}", self.field, self.message)
-        }
+        if self.field.is_empty() { f.write_str(&self.message) } else { write!(f, "{}: {}", self.field, self.message) }
     }
 }
 
 /// At most so many characters of a text from outside, so that a message stays one line.
 pub(super) fn shorten(text: &str, characters: usize) -> String {
-    let mut shortened: String = text
-        .chars()
-        .take(characters)
-        .map(|c| if c.is_control() { ' ' } else { c })
-        .collect();
+    let mut shortened: String = text.chars().take(characters).map(|c| if c.is_control() { ' ' } else { c }).collect();
     if text.chars().nth(characters).is_some() {
         shortened.push('…');
     }
