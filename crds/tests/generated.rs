@@ -14,7 +14,11 @@ fn the_generated_files_are_up_to_date() -> Result<()> {
             fs::write(&path, &yaml)?;
         }
         let found = fs::read_to_string(&path).with_context(|| format!("{}", path.display()))?;
-        assert!(found == yaml, "{} is out of date: run UPDATE=1 cargo test -p clamor-crds", path.display());
+        assert!(
+            found == yaml,
+            "{} is out of date: run UPDATE=1 cargo test -p clamor-crds",
+            path.display()
+        );
     }
     Ok(())
 }
