@@ -13,3 +13,4 @@ pub mod logging;
 pub mod metrics;
 pub mod process;
 pub mod retry;
+pub mod store;
