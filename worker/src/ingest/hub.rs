@@ -104,8 +104,6 @@ impl Hub {
                 tracing::debug!(connection, client = client.0, "connected");
                 self.connections.insert(connection, client);
             }
-            What::LoggedIn => {}
-            What::LoginRefused(text) => tracing::debug!(connection, text, "login refused"),
             What::JoinSent(login) => self.channels.join_sent(&login, now),
             What::Joined {
                 login,
@@ -199,7 +197,7 @@ impl Hub {
     /// Drops every client: their connections end.
     pub(super) fn leave(&mut self) {
         for (_, client) in self.clients.drain() {
-            client.context.leave();
+            client.context.go();
         }
     }
 
@@ -277,7 +275,7 @@ impl Hub {
 
     fn drop_client(&mut self, client: ClientId) {
         if let Some(dropped) = self.clients.remove(&client) {
-            dropped.context.leave();
+            dropped.context.go();
         }
     }
 
