@@ -428,7 +428,10 @@ impl Default for Bus {
 
 impl Default for Capacity {
     fn default() -> Self {
-        Self { channels: default_channels(), messages_per_second: default_messages_per_second() }
+        Self {
+            channels: default_channels(),
+            messages_per_second: default_messages_per_second(),
+        }
     }
 }
 
@@ -457,7 +460,11 @@ impl Default for Aggregate {
 
 impl Default for Scaling {
     fn default() -> Self {
-        Self { mode: default_mode(), max_step: default_max_step(), cooldown: default_cooldown() }
+        Self {
+            mode: default_mode(),
+            max_step: default_max_step(),
+            cooldown: default_cooldown(),
+        }
     }
 }
 
