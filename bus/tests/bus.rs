@@ -1,4 +1,5 @@
 //! The bus against a real nats-server.
+#![allow(clippy::unwrap_used, reason = "a test")]
 
 use bytes::Bytes;
 use clamor_bus::assignment::{AssignedChannel, Assignment};

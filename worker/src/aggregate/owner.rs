@@ -115,7 +115,10 @@ impl Owner {
             Ok(Ok(())) => end,
             Ok(Err(())) => End::Lost,
             Err(_) => {
-                tracing::warn!(shard, "not all that was counted could be committed in time; the next owner counts it again");
+                tracing::warn!(
+                    shard,
+                    "not all that was counted could be committed in time; the next owner counts it again"
+                );
                 end
             }
         }
@@ -159,7 +162,13 @@ impl Owner {
 
     /// Takes the shard over; none: it was lost on the way.
     async fn begin(&self, claim: &Arc<Claim>) -> Option<Session> {
-        let TakeOver { restored, state, lowest, start, cold } = self.take_over(claim).await?;
+        let TakeOver {
+            restored,
+            state,
+            lowest,
+            start,
+            cold,
+        } = self.take_over(claim).await?;
         let plan = self.plan(&lowest.plan).await;
         let mut shard = Shard::restore(&restored, plan);
         if cold {
@@ -229,19 +238,34 @@ impl Owner {
             None => claim.restored.clone(),
             Some(_) => {
                 let seq = history::read_on_after(&self.bus, known, &state, shard).await?;
-                let found = if seq > 0 { self.bus.message_id_at(shard, seq).await? } else { None };
+                let found = if seq > 0 {
+                    self.bus.message_id_at(shard, seq).await?
+                } else {
+                    None
+                };
                 let msg_id = found.map(|found| found.msg_id).unwrap_or_default();
                 history::rebase(&claim.restored, &state.created, seq, &msg_id)
             }
         };
         let lowest = lowest(&restored);
         let (start, cold) = self.start(shard, &lowest, &state).await?;
-        Ok((TakeOver { restored, state, lowest, start, cold }, alarm))
+        Ok((
+            TakeOver {
+                restored,
+                state,
+                lowest,
+                start,
+                cold,
+            },
+            alarm,
+        ))
     }
 
     /// Where to read from, and whether there is nothing to warm up with.
     async fn start(&self, shard: u16, lowest: &Position, state: &StreamState) -> Result<(Start, bool), BusError> {
-        let Some(horizon_ms) = warm_up_from(lowest) else { return Ok((Start::Sequence(1), false)) };
+        let Some(horizon_ms) = warm_up_from(lowest) else {
+            return Ok((Start::Sequence(1), false));
+        };
         if state.first_seq > lowest.seq {
             return Ok((Start::Sequence(lowest.seq + 1), true));
         }
@@ -259,11 +283,25 @@ impl Owner {
         self.metrics.alarm(alarm);
         let shard = claim.shard;
         let seq = take_over.lowest.seq;
-        tracing::error!(shard, alarm = alarm.reason(), seq, "the stream is not the one that was counted: coverage ends");
+        tracing::error!(
+            shard,
+            alarm = alarm.reason(),
+            seq,
+            "the stream is not the one that was counted: coverage ends"
+        );
         let committer = self.committer(claim, &take_over.state.created);
-        let stands = |group: Group| claim.restored.positions.get(&group.number()).map_or(0, |position| position.seq);
+        let stands = |group: Group| {
+            claim
+                .restored
+                .positions
+                .get(&group.number())
+                .map_or(0, |position| position.seq)
+        };
         for slice in 0..SLICES {
-            let flush = SlowFlush { position: take_over.lowest.clone(), delta: SlowDelta::default() };
+            let flush = SlowFlush {
+                position: take_over.lowest.clone(),
+                delta: SlowDelta::default(),
+            };
             if let Done::Fenced = committer.clone().slow(slice, stands(Group::Slow(slice)), flush).await {
                 return false;
             }
@@ -271,8 +309,16 @@ impl Owner {
         let mut coverage = super::coverage::Coverage::restore(&claim.restored.open_coverage, &claim.restored.heard);
         coverage.end_all();
         let (coverage, heard) = coverage.take();
-        let delta = FastDelta { coverage, heard, ..FastDelta::default() };
-        let flush = FastFlush { position: take_over.lowest.clone(), delta, sent_ms: Vec::new() };
+        let delta = FastDelta {
+            coverage,
+            heard,
+            ..FastDelta::default()
+        };
+        let flush = FastFlush {
+            position: take_over.lowest.clone(),
+            delta,
+            sent_ms: Vec::new(),
+        };
         !matches!(committer.fast(stands(Group::Fast), flush).await, Done::Fenced)
     }
 }

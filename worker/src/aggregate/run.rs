@@ -66,10 +66,17 @@ pub async fn run(
     health: Health,
     shutdown: CancellationToken,
 ) -> Result<(), AggregateError> {
-    let AggregateOptions { bus, store, force_claim, retention } = options;
+    let AggregateOptions {
+        bus,
+        store,
+        force_claim,
+        retention,
+    } = options;
     let metrics = AggregateMetrics::new(registry)?;
     health.waiting_for(CONDITION, "no shard is claimed yet");
-    let Some(shards) = shards(&bus, &health, &shutdown).await? else { return Ok(()) };
+    let Some(shards) = shards(&bus, &health, &shutdown).await? else {
+        return Ok(());
+    };
     init(&store, shards, &health, &shutdown).await?;
     let owner = Owner {
         id: rand::random(),
@@ -80,7 +87,14 @@ pub async fn run(
         health,
     };
     let upkeep = tokio::spawn(upkeep(owner.store.clone(), retention, shutdown.clone()));
-    let ended = Claims { owner, force: force_claim, owned: BTreeMap::new(), tasks: JoinSet::new() }.hold(&shutdown).await;
+    let ended = Claims {
+        owner,
+        force: force_claim,
+        owned: BTreeMap::new(),
+        tasks: JoinSet::new(),
+    }
+    .hold(&shutdown)
+    .await;
     upkeep.abort();
     ended
 }
@@ -93,7 +107,9 @@ async fn shards(bus: &Bus, health: &Health, shutdown: &CancellationToken) -> Res
         Err(error) if error.is_transient() => Err(error.to_string()),
         Err(error) => Ok(Err(error)),
     };
-    Ok(retry::until_ok("streams", health, shutdown, attempt).await.transpose()?)
+    Ok(retry::until_ok("streams", health, shutdown, attempt)
+        .await
+        .transpose()?)
 }
 
 async fn init(store: &Store, shards: u16, health: &Health, shutdown: &CancellationToken) -> Result<(), AggregateError> {
@@ -169,12 +185,20 @@ impl Claims {
 
     /// Comes nearer to the fair share. True: there is nothing more to claim.
     async fn turn(&mut self, shutdown: &CancellationToken) -> Result<bool, StoreError> {
-        let FairShare { share, aggregators: _, free } = self.owner.store.fair_share(self.owner.id).await?;
+        let FairShare {
+            share,
+            aggregators: _,
+            free,
+        } = self.owner.store.fair_share(self.owner.id).await?;
         let share = usize::from(share);
         self.hand_over(share);
         let mut missing = share.saturating_sub(self.owned.len());
         // Who forces knows that nobody else is alive: all that it does not own itself.
-        let candidates: Vec<u16> = if self.force { (0..u16::try_from(share).unwrap_or(u16::MAX)).collect() } else { free };
+        let candidates: Vec<u16> = if self.force {
+            (0..u16::try_from(share).unwrap_or(u16::MAX)).collect()
+        } else {
+            free
+        };
         let mut free = 0;
         for shard in candidates {
             if self.owned.contains_key(&shard) {
@@ -198,7 +222,9 @@ impl Claims {
     }
 
     async fn claim(&mut self, shard: u16) -> Result<bool, StoreError> {
-        let Some(claim) = self.owner.store.claim(shard, self.owner.id, self.force).await? else { return Ok(false) };
+        let Some(claim) = self.owner.store.claim(shard, self.owner.id, self.force).await? else {
+            return Ok(false);
+        };
         let stop = CancellationToken::new();
         let task = self.tasks.spawn(self.owner.clone().own(claim, stop.clone())).id();
         self.owned.insert(shard, Owned { task, stop });

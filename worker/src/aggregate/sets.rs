@@ -30,7 +30,11 @@ impl PlanLoader {
     /// Nothing is loaded yet.
     #[must_use]
     pub(super) fn new(bus: Bus, metrics: AggregateMetrics) -> Self {
-        Self { bus, metrics, phrases: Arc::default() }
+        Self {
+            bus,
+            metrics,
+            phrases: Arc::default(),
+        }
     }
 
     /// The plan of that name, compiled; none where it can never be had. Cancel-safe: begin again.
@@ -54,7 +58,12 @@ impl PlanLoader {
         let phrases = off_the_hot_path(move || Arc::new(ActivePhrases::compile(&set))).await;
         for bad in &phrases.bad {
             self.metrics.alarm(Alarm::PhraseUnusable);
-            tracing::error!(phrase = bad.name, set = name, "a phrase cannot be used, the others count: {}", bad.problem);
+            tracing::error!(
+                phrase = bad.name,
+                set = name,
+                "a phrase cannot be used, the others count: {}",
+                bad.problem
+            );
         }
         if kept.len() == KEPT_PHRASE_SETS {
             kept.pop_front();

@@ -34,7 +34,10 @@ pub(super) struct Source {
 
 impl std::fmt::Debug for Source {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Source").field("shard", &self.shard).field("reading", &self.is_reading()).finish_non_exhaustive()
+        f.debug_struct("Source")
+            .field("shard", &self.shard)
+            .field("reading", &self.is_reading())
+            .finish_non_exhaustive()
     }
 }
 
