@@ -44,8 +44,8 @@ fn the_good_objects_of_a_file_go_on_beside_the_bad_ones() {
     let text = [
         channel("a", "{channel: a}"),
         channel("b", "{channel: B}"),
-        "kind: [".to_owned(),
-        "just text".to_owned(),
+        "kind: [\n".to_owned(),
+        "just text\n".to_owned(),
         channel("c", "{channel: c, redundancy: 9}"),
         channel("d", "{channel: d}"),
     ]
