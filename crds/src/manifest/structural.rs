@@ -9,9 +9,16 @@ use serde_json::{Map, Value};
 /// is not in the schema and is looked at elsewhere.
 pub(super) fn unknown_fields(schema: &Value, object: &Value) -> Vec<Problem> {
     let mut problems = Vec::new();
-    let Some(fields) = object.as_object() else { return problems };
+    let Some(fields) = object.as_object() else {
+        return problems;
+    };
     for (name, value) in fields {
-        match (name.as_str(), schema.pointer("/properties").and_then(|properties| properties.get(name))) {
+        match (
+            name.as_str(),
+            schema
+                .pointer("/properties")
+                .and_then(|properties| properties.get(name)),
+        ) {
             ("apiVersion" | "kind" | "metadata", _) => {}
             (_, Some(property)) => walk(property, value, name, &mut problems),
             (_, None) => problems.push(unknown(name, ["metadata", "spec"].into_iter())),
@@ -70,11 +77,20 @@ fn child<'a>(schema: &'a Value, name: &str) -> Child<'a> {
     let is_object = schema.get("type").and_then(Value::as_str) == Some("object");
     let preserved = is_true(schema, "x-kubernetes-preserve-unknown-fields");
     // A value of the wrong type is the schema's to refuse.
-    if preserved || !is_object { Child::Anything } else { Child::Unknown }
+    if preserved || !is_object {
+        Child::Anything
+    } else {
+        Child::Unknown
+    }
 }
 
 fn property_names(schema: &Value) -> impl Iterator<Item = &str> {
-    schema.get("properties").and_then(Value::as_object).into_iter().flat_map(Map::keys).map(String::as_str)
+    schema
+        .get("properties")
+        .and_then(Value::as_object)
+        .into_iter()
+        .flat_map(Map::keys)
+        .map(String::as_str)
 }
 
 /// Takes out nulls of fields that are not nullable: they then read as absent, or get their default.
@@ -90,7 +106,9 @@ pub(super) fn prune_nulls(schema: &Value, value: &mut Value) {
 
 /// Fills in what is absent and has a default, at every depth, also within defaults.
 pub(super) fn apply_defaults(schema: &Value, value: &mut Value) {
-    if let (Value::Object(fields), Some(properties)) = (&mut *value, schema.get("properties").and_then(Value::as_object)) {
+    if let (Value::Object(fields), Some(properties)) =
+        (&mut *value, schema.get("properties").and_then(Value::as_object))
+    {
         for (name, property) in properties {
             if let (Some(default), false) = (property.get("default"), fields.contains_key(name)) {
                 fields.insert(name.clone(), default.clone());
@@ -159,8 +177,12 @@ mod tests {
 
     #[test]
     fn a_null_is_absent_unless_the_field_is_nullable() {
-        let value = normalised(json!({ "spec": { "size": null, "maybe": null, "bare": null, "free": { "any": null } } }));
-        assert_eq!(value, json!({ "spec": { "size": 3, "maybe": null, "nest": { "deep": "x" }, "free": { "any": null } } }));
+        let value =
+            normalised(json!({ "spec": { "size": null, "maybe": null, "bare": null, "free": { "any": null } } }));
+        assert_eq!(
+            value,
+            json!({ "spec": { "size": 3, "maybe": null, "nest": { "deep": "x" }, "free": { "any": null } } })
+        );
     }
 
     #[test]
@@ -168,7 +190,10 @@ mod tests {
         let object = json!({ "apiVersion": "v1", "kind": "K", "metadata": {}, "spec": {
             "sise": 1, "list": [{ "b": 1 }], "map": { "k": { "c": 1 } }, "free": { "any": 1 }
         }, "data": {} });
-        let mut fields: Vec<_> = unknown_fields(&schema(), &object).into_iter().map(|problem| problem.field).collect();
+        let mut fields: Vec<_> = unknown_fields(&schema(), &object)
+            .into_iter()
+            .map(|problem| problem.field)
+            .collect();
         fields.sort();
         assert_eq!(fields, ["data", "spec.list[0].b", "spec.map.k.c", "spec.sise"]);
     }
