@@ -65,7 +65,7 @@ impl Default for Config {
             phrases: DEFAULT_PHRASES.map(str::to_owned).to_vec(),
             phrase_probability: 0.02,
             kinds: Kinds::All,
-            shared_pairs: 2,
+            shared_pairs: 1,
             any_channel: false,
             replay: None,
             detail: Detail::Counts,
