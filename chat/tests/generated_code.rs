@@ -1,6 +1,8 @@
 //! The checked-in wire types are what the `.proto` says. `UPDATE=1 cargo test -p clamor-chat --test generated_code`
 //! writes them anew. No `protoc` is needed: `protox` compiles the schema.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 use std::path::Path;
 use std::{env, fs};
 

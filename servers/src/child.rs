@@ -24,20 +24,24 @@ use crate::ServerError;
 pub type ExitStatus = std::process::ExitStatus;
 
 /// How a child is to be started.
-pub(crate) struct ChildOptions {
-    pub(crate) command: Command,
+#[derive(Debug)]
+pub struct ChildOptions {
+    /// The program with its arguments and environment.
+    pub command: Command,
     /// Another user to run as (only root can).
-    pub(crate) user: Option<User>,
-    /// The folder's lock: the child and its own children keep it, as their standard input, until the last of them ends.
-    pub(crate) lock: File,
-    pub(crate) log: File,
-    /// What the kernel sends when this process dies, and what `stop` sends.
-    pub(crate) stop_signal: Signal,
+    pub user: Option<User>,
+    /// The child's standard input. The servers are given the lock of their folder: they and their own children keep it
+    /// until the last of them ends.
+    pub input: File,
+    /// Where its output and errors go.
+    pub log: File,
+    /// What the kernel sends when this process dies, and what [`Child::ask_to_stop`] sends.
+    pub stop_signal: Signal,
 }
 
 /// A running child. Dropping it sends the stop signal and does not wait.
 #[derive(Debug)]
-pub(crate) struct Child {
+pub struct Child {
     pid: Pid,
     stop_signal: Signal,
     state: Arc<State>,
@@ -58,7 +62,14 @@ impl State {
 }
 
 impl Child {
-    pub(crate) fn start(options: ChildOptions) -> Result<Self, ServerError> {
+    /// Starts the program.
+    ///
+    /// # Errors
+    /// When it cannot be run at all.
+    ///
+    /// # Panics
+    /// Never: Linux has no process ids beyond 31 bits.
+    pub fn start(options: ChildOptions) -> Result<Self, ServerError> {
         let stop_signal = options.stop_signal;
         let program = options.command.get_program().into();
         let state = Arc::new(State {
@@ -95,17 +106,20 @@ impl Child {
         })
     }
 
-    pub(crate) fn pid(&self) -> u32 {
+    /// Its process id.
+    #[must_use]
+    pub fn pid(&self) -> u32 {
         self.pid.as_raw().unsigned_abs()
     }
 
     /// How the child ended; `None` while it runs.
-    pub(crate) fn status(&self) -> Option<ExitStatus> {
+    #[must_use]
+    pub fn status(&self) -> Option<ExitStatus> {
         *self.state.lock()
     }
 
     /// Sends a signal, unless the child has ended.
-    pub(crate) fn signal(&self, signal: Signal) {
+    pub fn signal(&self, signal: Signal) {
         let status = self.state.lock();
         if status.is_none() {
             // It may end at this moment: then there is nothing left to signal.
@@ -114,12 +128,15 @@ impl Child {
     }
 
     /// Asks the child to stop.
-    pub(crate) fn ask_to_stop(&self) {
+    pub fn ask_to_stop(&self) {
         self.signal(self.stop_signal);
     }
 
     /// Resolves when the child has ended.
-    pub(crate) async fn ended(&self) -> ExitStatus {
+    ///
+    /// # Panics
+    /// Never: the condition awaited is that there is a status.
+    pub async fn ended(&self) -> ExitStatus {
         let mut ended = self.ended.clone();
         match ended.wait_for(Option::is_some).await {
             Ok(status) => (*status).expect("the condition was awaited"),
@@ -128,8 +145,8 @@ impl Child {
         }
     }
 
-    /// Waits on this thread, for places that cannot await, such as `drop`.
-    pub(crate) fn wait_blocking(&self, limit: Duration) -> bool {
+    /// Waits on this thread, for places that cannot await, such as `drop`; whether the child ended in time.
+    pub fn wait_blocking(&self, limit: Duration) -> bool {
         let deadline = Instant::now() + limit;
         let mut status = self.state.lock();
         while status.is_none() {
@@ -169,7 +186,7 @@ fn spawn(options: ChildOptions) -> std::io::Result<std::process::Child> {
     }
     command
         .process_group(0)
-        .stdin(Stdio::from(lock))
+        .stdin(Stdio::from(input))
         .stdout(log.try_clone()?)
         .stderr(log);
     die_with_this_thread(&mut command, stop_signal);

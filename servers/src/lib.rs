@@ -22,7 +22,7 @@ mod postgres;
 mod secret;
 
 pub use binaries::{Binaries, OLDEST_POSTGRES, PostgresBinaries};
-pub use child::ExitStatus;
+pub use child::{Child, ChildOptions, ExitStatus};
 pub use error::ServerError;
 pub use nats::{Nats, NatsAuth, NatsOptions, NatsTls};
 pub use port::free_port;

@@ -115,7 +115,7 @@ impl Nats {
         let child = Child::start(ChildOptions {
             command,
             user: None,
-            lock,
+            input: lock,
             log: log_file,
             stop_signal: Signal::SIGTERM,
         })?;

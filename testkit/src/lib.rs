@@ -1,1 +1,26 @@
-//! Starts real NATS and Postgres for tests
+//! Real servers, real processes and a made-up Twitch for tests; nothing of this is ever in an image.
+//!
+//! - [`Servers`]: a nats-server and a PostgreSQL of the test's own, on free ports, in a folder that goes with it.
+//! - [`WorkerProcess`], [`SimulatorProcess`]: the real binaries, with kill -9, pause and an ordered end.
+//! - [`eventually`]: awaits a condition under a limit. No test sleeps for a fixed time.
+//! - [`latency`]: prints a histogram.
+//!
+//! Everything that is started here dies with the test, also when the test panics or is killed. When a test fails, the ends
+//! of the processes' logs are printed.
+
+mod await_condition;
+mod folder;
+pub mod latency;
+mod metrics;
+mod process;
+mod servers;
+mod simulator;
+mod worker;
+
+pub use await_condition::eventually;
+pub use folder::TestFolder;
+pub use metrics::Scrape;
+pub use process::{Process, ProcessSpec, program_beside_tests};
+pub use servers::{Needs, Servers};
+pub use simulator::{SimulatorOptions, SimulatorProcess};
+pub use worker::{WorkerOptions, WorkerProcess};

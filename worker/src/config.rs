@@ -1,6 +1,7 @@
 //! Settings that several roles share. Each is a flag with an environment variable of the same name; secrets come from
 //! files, never from the command line.
 
+use crate::store::{Retention, StoreConfig};
 use clamor_bus::{BusConfig, StreamLimits};
 use clap::{Args, ValueEnum};
 use std::net::SocketAddr;
@@ -106,6 +107,57 @@ pub struct StoreArgs {
     /// Schema that holds the tables
     #[arg(long, env = "DATABASE_SCHEMA", default_value = "clamor")]
     pub database_schema: String,
+}
+
+impl StoreArgs {
+    /// What the store needs.
+    #[must_use]
+    pub fn to_config(&self, application_name: &str) -> StoreConfig {
+        StoreConfig {
+            url: self.database_url.clone(),
+            password_file: self.database_password_file.clone(),
+            ca_file: self.database_ca_file.clone(),
+            schema: self.database_schema.clone(),
+            application_name: application_name.to_owned(),
+            ..StoreConfig::new("")
+        }
+    }
+}
+
+/// What is kept for how long.
+#[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "Retention")]
+pub struct RetentionArgs {
+    /// Days that minutes are kept; 0: for ever
+    #[arg(long, env = "RETENTION_MINUTES", default_value_t = 30, value_name = "DAYS")]
+    pub retention_minutes: u32,
+    /// Days that hours are kept; 0: for ever
+    #[arg(long, env = "RETENTION_HOURS", default_value_t = 400, value_name = "DAYS")]
+    pub retention_hours: u32,
+    /// Days that days are kept; 0: for ever. What is dropped stays in the totals
+    #[arg(long, env = "RETENTION_DAYS", default_value_t = 0, value_name = "DAYS")]
+    pub retention_days: u32,
+    /// Days that chat events and logged phrase matches are kept; 0: for ever
+    #[arg(long, env = "RETENTION_EVENTS", default_value_t = 400, value_name = "DAYS")]
+    pub retention_events: u32,
+}
+
+impl RetentionArgs {
+    /// Ids of a minute's chatters are only needed while late chat may still come.
+    const MINUTE_CHATTERS: Duration = Duration::from_secs(2 * 24 * 3600);
+
+    /// What the store drops when.
+    #[must_use]
+    pub fn to_retention(&self) -> Retention {
+        let age = |days: u32| (days > 0).then(|| Duration::from_secs(u64::from(days) * 24 * 3600));
+        Retention {
+            minute_chatters: Some(Self::MINUTE_CHATTERS),
+            minutes: age(self.retention_minutes),
+            hours: age(self.retention_hours),
+            days: age(self.retention_days),
+            events: age(self.retention_events),
+        }
+    }
 }
 
 /// Where Twitch's chat is, and who we are there.

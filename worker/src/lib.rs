@@ -1,15 +1,19 @@
 //! Clamor's worker: reads chat, counts it, commits it.
 //!
 //! One binary with a role each: [`ingest`](mod@ingest) reads the channels that its slot is assigned and publishes what
-//! is said; [`aggregate`](mod@aggregate) counts the streams of the shards that it owns and commits; `standalone` runs
-//! both in one process, plans for them, and keeps their servers.
+//! is said; [`aggregate`](mod@aggregate) counts the streams of the shards that it owns and commits;
+//! [`standalone`](mod@standalone) runs both in one process, plans for them, and keeps their servers.
 
 pub mod aggregate;
+pub mod cli;
 pub mod config;
 pub mod health;
 pub mod http;
+pub mod ingest;
 pub mod logging;
 pub mod metrics;
 pub mod process;
 pub mod retry;
+pub mod roles;
+pub mod standalone;
 pub mod store;

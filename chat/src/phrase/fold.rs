@@ -1,9 +1,9 @@
 //! Simple case folding, one code point to one: the equivalence that the `regex` crate applies.
 //!
 //! Each code point is mapped to the representative of those that match each other without regard to case (its orbit):
-//! the lower-case ASCII letter where there is one, else the smallest. So `K`, `k` and the Kelvin sign are `k`, `S`, `s`
-//! and `ſ` are `s`; `İ` and `ß` fold to themselves and to `ẞ`, as Unicode's simple folding says. The table is computed
-//! from `regex-syntax`, so that it cannot differ from what the regexes do.
+//! the lower-case ASCII letter where there is one, else the smallest. So `K`, `k` and the Kelvin sign are `k`; `S`, `s`
+//! and `ſ` are `s`; `ß` and `ẞ` are `ß`; `İ` and `ı` match nothing but themselves. The table is computed from
+//! `regex-syntax`, so that it cannot differ from what the regexes do.
 
 use regex_syntax::hir::{ClassUnicode, ClassUnicodeRange};
 use std::sync::LazyLock;
@@ -104,7 +104,7 @@ mod tests {
 
     #[test]
     fn code_points_that_match_each_other_fold_alike() {
-        assert_eq!(fold_str("KſẞßİıΣςσЯ\u{212A}"), "ksßßİıΣΣΣЯk".replace('Σ', "\u{3a3}"));
+        assert_eq!(fold_str("KſẞßİıΣςσЯ\u{212A}"), "ksßßİıΣΣΣЯk");
         assert_eq!(fold('ꭰ'), fold('Ꭰ'));
     }
 

@@ -94,7 +94,7 @@ impl Postgres {
         let child = Child::start(ChildOptions {
             command: serve(programs, &dir, port),
             user,
-            lock,
+            input: lock,
             log: log_file,
             // "Fast": ends sessions, writes a checkpoint, leaves.
             stop_signal: Signal::SIGINT,
@@ -293,7 +293,7 @@ async fn run_to_end(
     let child = Child::start(ChildOptions {
         command,
         user: user.cloned(),
-        lock: input,
+        input,
         log: log_file,
         stop_signal: Signal::SIGKILL,
     })?;

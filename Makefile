@@ -1,0 +1,59 @@
+# `make` alone lists what there is to make. CI calls nothing but these targets.
+
+SHELL := bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+
+# The profile of tests and lints; `make run` builds what users run.
+CARGO_PROFILE ?= dev
+# live or simulator forces either; empty: live, and the simulator where Twitch cannot be reached.
+TWITCH ?=
+# The folder of the store of `make run`.
+DATA_DIR ?= .clamor
+# Where the tools are installed.
+export CLAMOR_TOOLS_DIR ?= $(CURDIR)/.tools
+export PATH := $(CLAMOR_TOOLS_DIR)/bin:$(PATH)
+export CARGO_PROFILE
+
+# Finds cargo also where HOME is empty.
+RUST := . tools/rust-env.sh;
+
+.PHONY: help tools build run reset test lint bench fuzz generate clean
+
+help: ## List the targets
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{ printf "  make %-10s %s\n", $$1, $$2 }'
+
+tools: ## Install the helper programs that are missing into .tools
+	@tools/install.sh test
+
+build: ## Build the release binaries
+	@$(RUST) cargo build --release --workspace --bins
+
+run: ## Count chat: all in one process, with a NATS and a Postgres of its own (TWITCH=live|simulator, DATA_DIR=.clamor)
+	@tools/install.sh run
+	@$(RUST) cargo build --release --package clamor-worker --bin clamor-worker
+	@exec target/release/clamor-worker standalone --manifests manifests/samples --data-dir $(DATA_DIR) $(if $(TWITCH),--twitch $(TWITCH))
+
+reset: ## Remove the store of `make run`, after asking
+	@tools/reset.sh $(DATA_DIR)
+
+test: ## Install what is missing and check everything: format, lints, docs, dependencies, generated files, all tests
+	@tools/install.sh test
+	@$(RUST) tools/test.sh
+
+lint: ## Check format and lints only
+	@$(RUST) cargo fmt --all --check && cargo clippy --workspace --all-targets --profile $(CARGO_PROFILE) -- -D warnings
+
+bench: ## Measure the hot paths with criterion
+	@$(RUST) cargo bench --workspace --benches
+
+fuzz: ## Fuzz each parser for a minute (MINUTES=1); needs a nightly compiler
+	@tools/install.sh test
+	@$(RUST) tools/fuzz.sh
+
+generate: ## Write the generated files anew: protobuf code, resource definitions
+	@$(RUST) UPDATE=1 cargo test --workspace --test generated --test generated_code --quiet
+
+clean: ## Remove what was built and installed here; the store stays
+	@$(RUST) cargo clean
+	@rm -rf .tools

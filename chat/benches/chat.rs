@@ -1,0 +1,154 @@
+//! What one message costs on its way: parse, encode, decode, phrase match. Over the recorded sample.
+
+#![allow(clippy::unwrap_used, missing_docs, reason = "a bench fails by panicking")]
+
+use clamor_chat::event::{Parsed, parse};
+use clamor_chat::phrase::{ActiveSet, Matcher, Scratch, Spec};
+use clamor_chat::wire::event::Kind;
+use clamor_chat::wire::{self, Batch, Event};
+use criterion::{Criterion, Throughput, criterion_group, criterion_main};
+use std::hint::black_box;
+
+const SAMPLE: &str = include_str!("../tests/fixtures/chat-sample.irc");
+
+fn events() -> Vec<Event> {
+    SAMPLE
+        .lines()
+        .map(|line| match parse(line.as_bytes(), 0).unwrap() {
+            Parsed::Chat { event, .. } => event,
+            Parsed::Protocol => panic!("not chat: {line}"),
+        })
+        .collect()
+}
+
+fn batches() -> Vec<Batch> {
+    let batch = |chunk: &[Event]| Batch {
+        slot: "slot".to_owned(),
+        instance: 7,
+        number: 1,
+        events: chunk.to_vec(),
+    };
+    events().chunks(wire::MAX_EVENTS).map(batch).collect()
+}
+
+fn lines(criterion: &mut Criterion) {
+    let lines: Vec<&[u8]> = SAMPLE.lines().map(str::as_bytes).collect();
+    let batches = batches();
+    let encoded: Vec<Vec<u8>> = batches.iter().map(wire::encode_batch).collect();
+    let mut group = criterion.benchmark_group("messages");
+    group.throughput(Throughput::Elements(lines.len() as u64));
+    group.bench_function("parse", |bencher| {
+        bencher.iter(|| {
+            for line in &lines {
+                let _ = black_box(parse(line, 1));
+            }
+        });
+    });
+    group.bench_function("encode", |bencher| {
+        bencher.iter(|| {
+            for batch in &batches {
+                black_box(wire::encode_batch(batch));
+            }
+        });
+    });
+    group.bench_function("decode", |bencher| {
+        bencher.iter(|| {
+            for bytes in &encoded {
+                let _ = black_box(wire::decode_batch(bytes));
+            }
+        });
+    });
+    group.finish();
+}
+
+/// Words that look like those of a chat, from a fixed generator.
+struct Words(u64);
+
+impl Words {
+    fn below(&mut self, bound: u64) -> usize {
+        self.0 = self
+            .0
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1_442_695_040_888_963_407);
+        usize::try_from((self.0 >> 33) % bound).unwrap()
+    }
+
+    fn word(&mut self) -> String {
+        const SYLLABLES: [&str; 24] = [
+            "po", "g", "ke", "kw", "lu", "l", "fo", "rs", "en", "ka", "ppa", "om", "eg", "mon", "ka", "S", "cla", "p",
+            "pe", "pe", "Ja", "m", "ra", "ve",
+        ];
+        (0..3 + self.below(3)).map(|_| SYLLABLES[self.below(24)]).collect()
+    }
+}
+
+/// Like the phrases of a large pipeline: words, words at word boundaries, spaces, alternatives, other scripts.
+fn patterns(count: usize) -> Vec<Spec> {
+    let mut words = Words(7);
+    (0..count)
+        .map(|index| {
+            let (one, two) = (words.word(), words.word());
+            let pattern = match index % 10 {
+                0..4 => format!("{one}{}", index % 97),
+                4..6 => format!(r"\b{one}{}\b", index % 89),
+                6 => format!("{one} {two}"),
+                7 => format!("(?:{one}|{two})+ness"),
+                8 => format!(r"{one}\w*{two}"),
+                _ => format!(
+                    "прив{}ет{}",
+                    char::from_u32(0x430 + u32::try_from(index % 32).unwrap()).unwrap(),
+                    index
+                ),
+            };
+            Spec {
+                pattern,
+                case_sensitive: index % 20 == 3,
+            }
+        })
+        .collect()
+}
+
+fn phrases(criterion: &mut Criterion) {
+    let events = events();
+    let texts: Vec<&str> = events
+        .iter()
+        .filter_map(|event| match &event.kind {
+            Some(Kind::Message(message)) => Some(message.text.as_str()),
+            _ => None,
+        })
+        .collect();
+    let mut group = criterion.benchmark_group("phrases");
+    group.throughput(Throughput::Elements(texts.len() as u64));
+    for count in [10, 1_000, 10_000] {
+        // Some that the sample is full of, so that matches are paid for, too.
+        let mut specs = patterns(count - 4);
+        for pattern in ["forsenParty", r"\bEDM\b", "(?:ratge|ravetime)", "лол"] {
+            specs.push(Spec {
+                pattern: pattern.to_owned(),
+                case_sensitive: false,
+            });
+        }
+        let matcher = Matcher::build(&specs).unwrap();
+        let active = ActiveSet::all(specs.len());
+        let mut scratch = Scratch::default();
+        group.bench_function(format!("match/{count}"), |bencher| {
+            bencher.iter(|| {
+                let mut matches = 0;
+                for text in &texts {
+                    matcher.count(text, &active, &mut scratch, |_, found| matches += found);
+                }
+                black_box(matches)
+            });
+        });
+    }
+    group.finish();
+
+    let specs = patterns(10_000);
+    let mut group = criterion.benchmark_group("build");
+    group.sample_size(10);
+    group.bench_function("10000", |bencher| bencher.iter(|| Matcher::build(&specs)));
+    group.finish();
+}
+
+criterion_group!(benches, lines, phrases);
+criterion_main!(benches);

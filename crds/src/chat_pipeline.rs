@@ -1,0 +1,474 @@
+//! ChatPipeline: one to a namespace; the bus, the store, and how many workers read and count.
+//!
+//! No image, service account or pod template field: who may write a pipeline may not choose what runs.
+
+use crate::{
+    condition,
+    period::{Days, Pause, Retention},
+    quantity::Quantity,
+};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
+use kube::{CustomResource, KubeSchema};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// The bus, the store, and how many workers read and count.
+#[derive(CustomResource, KubeSchema, Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[kube(
+    group = "clamor.dev",
+    version = "v1alpha1",
+    kind = "ChatPipeline",
+    plural = "chatpipelines",
+    singular = "chatpipeline",
+    shortname = "cpl",
+    category = "clamor",
+    namespaced,
+    status = "ChatPipelineStatus",
+    derive = "PartialEq",
+    doc = "The workers that read and count the channels of its namespace, with their bus and store. One to a namespace: of two the older works. Deleting it removes its workers and never data.",
+    scale(
+        spec_replicas_path = ".spec.ingest.workers",
+        status_replicas_path = ".status.ingest.workers",
+        label_selector_path = ".status.ingest.selector"
+    ),
+    printcolumn(name = "Ready", type_ = "string", json_path = ".status.conditions[?(@.type==\"Ready\")].status"),
+    printcolumn(name = "Reason", type_ = "string", json_path = ".status.conditions[?(@.type==\"Ready\")].reason"),
+    printcolumn(name = "Channels", type_ = "integer", json_path = ".status.channels.tracked"),
+    printcolumn(name = "Joined", type_ = "integer", json_path = ".status.channels.joined"),
+    printcolumn(name = "Messages/min", type_ = "integer", json_path = ".status.messagesPerMinute"),
+    printcolumn(name = "Ingest", type_ = "integer", json_path = ".status.ingest.ready"),
+    printcolumn(name = "Aggregate", type_ = "integer", json_path = ".status.aggregate.ready"),
+    printcolumn(name = "Lag", type_ = "string", json_path = ".status.commitLag", priority = 1),
+    printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"),
+    validation = Rule::new("self.metadata.name.matches('^[a-z]([a-z0-9-]{0,38}[a-z0-9])?$')")
+        .message("metadata.name must begin with a letter and have at most 40 of a-z, 0-9 and -, such as main: Deployments, streams and schemas are named after it")
+)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(
+    validation = Rule::new("!has(self.aggregate.workers) || self.aggregate.workers <= self.shards")
+        .message("aggregate.workers may not exceed shards: an aggregator without a shard has nothing to do").field_path(".aggregate.workers")
+)]
+pub struct ChatPipelineSpec {
+    /// The bus that its workers use.
+    #[serde(default)]
+    pub bus: Bus,
+    /// The database in which counts are stored.
+    pub store: Store,
+    /// Credentials for Twitch. Absent: chats are read anonymously, and nothing is known about broadcasts.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub twitch: Option<Twitch>,
+    /// Into how many shards channels are divided: 1, 2, 4, 8, 16, 32, 64, 128 or 256. There is at most one aggregator to
+    /// a shard. It cannot be changed.
+    #[serde(default = "default_shards")]
+    #[schemars(schema_with = "shards_schema")]
+    #[x_kube(validation = Rule::new("self == oldSelf")
+        .message("cannot be changed, as what is stored is divided by it: create a ChatPipeline in another namespace with the number that you want"))]
+    pub shards: u16,
+    /// The workers that read chats.
+    #[serde(default)]
+    pub ingest: Ingest,
+    /// The workers that count and write to the store.
+    #[serde(default)]
+    pub aggregate: Aggregate,
+    /// Who decides how many workers there are where workers is absent.
+    #[serde(default)]
+    pub scaling: Scaling,
+    /// How long counts are kept. Absent: for ever.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub retention: Option<PipelineRetention>,
+    /// Stops reading every channel and removes the workers, once what was read is counted. Data stays.
+    #[serde(default)]
+    pub suspend: bool,
+}
+
+/// The bus that a pipeline's workers use.
+#[derive(KubeSchema, Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Bus {
+    /// The name of a bus in the operator's configuration.
+    #[serde(default = "default_bus_name")]
+    #[schemars(length(max = 63))]
+    #[x_kube(validation = Rule::new("self.matches('^[a-z0-9]([a-z0-9-]*[a-z0-9])?$')")
+        .message("write the name of a bus in the operator's configuration, such as default"))]
+    pub name: String,
+    /// The Secret with the workers' NATS credentials: nats.creds, or user and password, and ca.crt where the server's
+    /// certificate needs it. Absent: the bus asks for none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub secret_ref: Option<SecretRef>,
+    /// How long the bus keeps what was read, so that it can be counted after an outage: at least 24h.
+    #[serde(default = "default_bus_retention")]
+    #[x_kube(validation = Rule::new("!self.matches('^([0-9]|1[0-9]|2[0-3])h$')").message("write at least 24h, or a number of days such as 2d"))]
+    pub retention: Retention,
+    /// How much disk each shard may take on the bus, such as 2Gi.
+    #[serde(default = "default_bytes_per_shard")]
+    pub bytes_per_shard: Quantity,
+}
+
+/// The database in which counts are stored.
+#[derive(KubeSchema, Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Store {
+    /// The Secret with the database's url, and password and ca.crt where the url does not say them.
+    pub secret_ref: SecretRef,
+}
+
+/// Credentials for Twitch.
+#[derive(KubeSchema, Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Twitch {
+    /// The Secret with an account that reads (login and token), an application (client-id and client-secret), or both.
+    pub secret_ref: SecretRef,
+}
+
+/// A Secret in the pipeline's namespace.
+#[derive(KubeSchema, Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct SecretRef {
+    /// The Secret's name.
+    #[schemars(length(max = 253))]
+    #[x_kube(validation = Rule::new("self.matches('^[a-z0-9]([a-z0-9.-]*[a-z0-9])?$')")
+        .message("write the name of a Secret in the pipeline's namespace"))]
+    pub name: String,
+}
+
+/// The workers that read chats.
+#[derive(KubeSchema, Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(validation = Rule::new("self.minWorkers <= self.maxWorkers").message("minWorkers may not exceed maxWorkers").field_path(".minWorkers"))]
+pub struct Ingest {
+    /// How many workers share the channels. Absent: as spec.scaling says. Leave it out of GitOps, so that kubectl scale
+    /// and autoscalers can write it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(max = 500))]
+    #[x_kube(validation = Rule::new("self >= 1").message("write at least 1; to stop reading write spec.suspend: true"))]
+    pub workers: Option<i32>,
+    /// The fewest workers that scaling may choose.
+    #[serde(default = "default_min_workers")]
+    #[schemars(range(min = 1, max = 500))]
+    pub min_workers: i32,
+    /// The most workers that scaling may choose.
+    #[serde(default = "default_max_workers")]
+    #[schemars(range(min = 1, max = 500))]
+    pub max_workers: i32,
+    /// What one worker takes on.
+    #[serde(default)]
+    pub capacity: Capacity,
+    /// Processor and memory of one worker. Absent: the operator's defaults.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub resources: Option<Resources>,
+}
+
+/// What one ingest worker takes on.
+#[derive(KubeSchema, Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Capacity {
+    /// Channels.
+    #[serde(default = "default_channels")]
+    #[schemars(range(min = 1, max = 20000))]
+    pub channels: u32,
+    /// Messages a second over all its channels.
+    #[serde(default = "default_messages_per_second")]
+    #[schemars(range(min = 1, max = 1000000))]
+    pub messages_per_second: u32,
+}
+
+/// The workers that count and write to the store.
+#[derive(KubeSchema, Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(validation = Rule::new("self.minWorkers <= self.maxWorkers").message("minWorkers may not exceed maxWorkers").field_path(".minWorkers"))]
+pub struct Aggregate {
+    /// How many aggregators share the shards. Absent: as spec.scaling says.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(max = 256))]
+    #[x_kube(validation = Rule::new("self >= 1").message("write at least 1; to stop everything write spec.suspend: true"))]
+    pub workers: Option<i32>,
+    /// The fewest aggregators that scaling may choose.
+    #[serde(default = "default_min_workers")]
+    #[schemars(range(min = 1, max = 256))]
+    pub min_workers: i32,
+    /// The most aggregators that scaling may choose; never more than there are shards.
+    #[serde(default = "default_max_workers")]
+    #[schemars(range(min = 1, max = 256))]
+    pub max_workers: i32,
+    /// Processor and memory of one aggregator. Absent: the operator's defaults.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub resources: Option<Resources>,
+}
+
+/// Processor and memory of one worker.
+#[derive(KubeSchema, Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Resources {
+    /// What is set aside for it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub requests: Option<Amounts>,
+    /// What it may not exceed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub limits: Option<Amounts>,
+}
+
+/// Amounts of processor and memory.
+#[derive(KubeSchema, Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Amounts {
+    /// Cores, such as 500m or 2.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cpu: Option<Quantity>,
+    /// Memory, such as 256Mi.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub memory: Option<Quantity>,
+}
+
+/// Who decides how many workers there are.
+#[derive(KubeSchema, Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Scaling {
+    /// Off: nobody but you. Recommend: the status says what would be done. Auto: it is done, within minWorkers and
+    /// maxWorkers.
+    #[serde(default = "default_mode")]
+    pub mode: ScalingMode,
+    /// By how many workers one decision changes their number at most.
+    #[serde(default = "default_max_step")]
+    #[schemars(range(min = 1, max = 100))]
+    pub max_step: i32,
+    /// How long after a decision the next one waits, such as 5m.
+    #[serde(default = "default_cooldown")]
+    pub cooldown: Pause,
+}
+
+/// What scaling may do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum ScalingMode {
+    /// Nothing.
+    Off,
+    /// Say in the status what it would do.
+    Recommend,
+    /// Do it.
+    Auto,
+}
+
+/// How long counts are kept, by the width of their windows. What is absent is kept for ever.
+#[derive(KubeSchema, Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(
+    validation = Rule::new("!has(self.minutes) || !has(self.hours) || int(self.minutes.replace('d', '')) <= int(self.hours.replace('d', ''))")
+        .message("minutes may not be kept longer than hours").field_path(".minutes"),
+    validation = Rule::new("!has(self.hours) || !has(self.days) || int(self.hours.replace('d', '')) <= int(self.days.replace('d', ''))")
+        .message("hours may not be kept longer than days").field_path(".hours")
+)]
+pub struct PipelineRetention {
+    /// Counts by the minute, such as 90d.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub minutes: Option<Days>,
+    /// Counts by the hour, such as 400d.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hours: Option<Days>,
+    /// Counts by the day. Totals are kept in any case.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub days: Option<Days>,
+    /// Messages that matched a phrase with logMessages.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub matches: Option<Days>,
+    /// Subs, raids, moderation and other events of chats.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub events: Option<Days>,
+}
+
+/// Whether it is working.
+#[derive(KubeSchema, Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ChatPipelineStatus {
+    /// The generation of the spec that this status is of.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub observed_generation: Option<i64>,
+    /// Ready, Reconciling and Stalled, each with its reason.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(schema_with = "condition::list_schema")]
+    pub conditions: Vec<Condition>,
+    /// How many channels it has, and how many are joined.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub channels: Option<ChannelCounts>,
+    /// How many phrases are counted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub phrases: Option<i64>,
+    /// Messages a minute over all channels, coarsely: the power of two below the rate.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub messages_per_minute: Option<i64>,
+    /// From reading a line to its committed row, coarsely, such as 250ms.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub commit_lag: Option<String>,
+    /// The ingest workers.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ingest: Option<WorkerCounts>,
+    /// The aggregators.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub aggregate: Option<WorkerCounts>,
+    /// The last scaling decisions with what they were made of.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub scaling: Option<ScalingStatus>,
+    /// The prefix of its streams and buckets on the bus.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stream_prefix: Option<String>,
+    /// The schema of its tables in the database.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub schema: Option<String>,
+}
+
+/// Channels of a pipeline.
+#[derive(KubeSchema, Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ChannelCounts {
+    /// TrackedChannels that are not suspended.
+    #[serde(default)]
+    pub tracked: i64,
+    /// Those whose chat is joined.
+    #[serde(default)]
+    pub joined: i64,
+    /// Those that Twitch refuses, or that do not exist.
+    #[serde(default)]
+    pub refused: i64,
+}
+
+/// Workers of one role.
+#[derive(KubeSchema, Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct WorkerCounts {
+    /// How many exist.
+    #[serde(default)]
+    pub workers: i32,
+    /// How many are ready.
+    #[serde(default)]
+    pub ready: i32,
+    /// How many there should be.
+    #[serde(default)]
+    pub desired: i32,
+    /// Selects their pods, for autoscalers.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub selector: Option<String>,
+}
+
+/// What scaling last decided.
+#[derive(KubeSchema, Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ScalingStatus {
+    /// For ingest workers.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ingest: Option<Decision>,
+    /// For aggregators.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub aggregate: Option<Decision>,
+}
+
+/// One scaling decision.
+#[derive(KubeSchema, Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Decision {
+    /// When it was made.
+    pub at: Time,
+    /// How many workers it chose.
+    pub workers: i32,
+    /// Why, with its inputs.
+    pub reason: String,
+}
+
+fn default_shards() -> u16 {
+    8
+}
+
+fn default_bus_name() -> String {
+    "default".to_owned()
+}
+
+fn default_bus_retention() -> Retention {
+    Retention("24h".to_owned())
+}
+
+fn default_bytes_per_shard() -> Quantity {
+    Quantity::Text("1Gi".to_owned())
+}
+
+fn default_min_workers() -> i32 {
+    1
+}
+
+fn default_max_workers() -> i32 {
+    8
+}
+
+fn default_channels() -> u32 {
+    2_000
+}
+
+fn default_messages_per_second() -> u32 {
+    10_000
+}
+
+fn default_mode() -> ScalingMode {
+    ScalingMode::Auto
+}
+
+fn default_max_step() -> i32 {
+    2
+}
+
+fn default_cooldown() -> Pause {
+    Pause("5m".to_owned())
+}
+
+impl Default for Bus {
+    fn default() -> Self {
+        Self {
+            name: default_bus_name(),
+            secret_ref: None,
+            retention: default_bus_retention(),
+            bytes_per_shard: default_bytes_per_shard(),
+        }
+    }
+}
+
+impl Default for Capacity {
+    fn default() -> Self {
+        Self {
+            channels: default_channels(),
+            messages_per_second: default_messages_per_second(),
+        }
+    }
+}
+
+impl Default for Ingest {
+    fn default() -> Self {
+        Self {
+            workers: None,
+            min_workers: default_min_workers(),
+            max_workers: default_max_workers(),
+            capacity: Capacity::default(),
+            resources: None,
+        }
+    }
+}
+
+impl Default for Aggregate {
+    fn default() -> Self {
+        Self {
+            workers: None,
+            min_workers: default_min_workers(),
+            max_workers: default_max_workers(),
+            resources: None,
+        }
+    }
+}
+
+impl Default for Scaling {
+    fn default() -> Self {
+        Self {
+            mode: default_mode(),
+            max_step: default_max_step(),
+            cooldown: default_cooldown(),
+        }
+    }
+}
+
+// A list of the powers of two rather than a rule: the refusal then names what may be written.
+fn shards_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
+    schemars::json_schema!({ "type": "integer", "enum": [1, 2, 4, 8, 16, 32, 64, 128, 256] })
+}

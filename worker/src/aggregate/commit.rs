@@ -1,0 +1,167 @@
+//! One commit as a task of its own: the same flush is tried until the store has it, or has given the shard to another.
+
+use super::delta::{Group, Millis, Position};
+use super::metrics::{AggregateMetrics, CommitKind};
+use super::shard::{FastFlush, SlowFlush};
+use crate::retry::backoff;
+use crate::store::{Claim, CommitError, Committed, RefusedRow, Store};
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+/// How a job of a shard ended.
+#[derive(Debug)]
+pub enum Done {
+    /// A group stands further on.
+    Committed {
+        /// Which one.
+        group: Group,
+        /// Its sequence and stream time now.
+        at: (u64, Millis),
+        /// How long the commit took, retries included.
+        took: Duration,
+        /// Rows that Postgres refuses, for the dead letters.
+        refused: Vec<RefusedRow>,
+    },
+    /// Windows were summed up, or it is to be tried again later.
+    RolledUp,
+    /// The stream was looked at, and purged if it was nearly full.
+    Purged,
+    /// The shard belongs to another owner.
+    Fenced,
+}
+
+/// What every commit of a shard needs.
+#[derive(Debug, Clone)]
+pub struct Committer {
+    /// The store.
+    pub store: Store,
+    /// The owned shard.
+    pub claim: Arc<Claim>,
+    /// When the stream was created that the positions refer to.
+    pub stream_created: Arc<str>,
+    /// The role's metrics.
+    pub metrics: AggregateMetrics,
+}
+
+impl Committer {
+    /// Commits a Fast flush.
+    pub async fn fast(self, from_seq: u64, flush: FastFlush) -> Done {
+        let FastFlush {
+            position,
+            delta,
+            sent_ms,
+        } = flush;
+        let mut tries = Tries::of(&self, Group::Fast, CommitKind::Fast);
+        loop {
+            let created = &self.stream_created;
+            let outcome = self
+                .store
+                .commit_fast(&self.claim, from_seq, &position, created, &delta)
+                .await;
+            if let Some(done) = tries.judge(outcome, &position).await {
+                if matches!(done, Done::Committed { .. }) {
+                    self.metrics.lag(&sent_ms, now_ms());
+                }
+                return done;
+            }
+        }
+    }
+
+    /// Commits a flush of one slice.
+    pub async fn slow(self, slice: u8, from_seq: u64, flush: SlowFlush) -> Done {
+        let SlowFlush { position, delta } = flush;
+        let mut tries = Tries::of(&self, Group::Slow(slice), CommitKind::Slow);
+        loop {
+            let outcome = self
+                .store
+                .commit_slow(&self.claim, slice, from_seq, &position, &delta)
+                .await;
+            if let Some(done) = tries.judge(outcome, &position).await {
+                return done;
+            }
+        }
+    }
+
+    /// Sums up the windows that are due.
+    pub async fn roll_up(self) -> Done {
+        let began = Instant::now();
+        match self.store.roll_up(&self.claim, now_ms()).await {
+            Ok(0) => Done::RolledUp,
+            Ok(windows) => {
+                self.metrics.committed(CommitKind::RollUp, windows, began.elapsed());
+                Done::RolledUp
+            }
+            Err(CommitError::Fenced) => Done::Fenced,
+            Err(CommitError::Unavailable(error)) => {
+                self.metrics.retried(CommitKind::RollUp);
+                tracing::debug!(shard = self.claim.shard, "roll-up is tried again later: {error}");
+                Done::RolledUp
+            }
+        }
+    }
+}
+
+/// The tries of one commit.
+struct Tries {
+    metrics: AggregateMetrics,
+    shard: u16,
+    group: Group,
+    kind: CommitKind,
+    began: Instant,
+    waits: Box<dyn Iterator<Item = Duration> + Send>,
+    said: bool,
+}
+
+impl Tries {
+    fn of(committer: &Committer, group: Group, kind: CommitKind) -> Self {
+        Self {
+            metrics: committer.metrics.clone(),
+            shard: committer.claim.shard,
+            group,
+            kind,
+            began: Instant::now(),
+            waits: Box::new(backoff()),
+            said: false,
+        }
+    }
+
+    /// How the commit ended; none: try again, the wait is over.
+    async fn judge(&mut self, outcome: Result<Committed, CommitError>, to: &Position) -> Option<Done> {
+        match outcome {
+            Ok(Committed {
+                rows,
+                millis: _,
+                refused,
+            }) => {
+                let took = self.began.elapsed();
+                self.metrics
+                    .committed(self.kind, usize::try_from(rows).unwrap_or(usize::MAX), took);
+                if self.said {
+                    tracing::info!(shard = self.shard, "the store is back");
+                }
+                Some(Done::Committed {
+                    group: self.group,
+                    at: (to.seq, to.stream_time_ms),
+                    took,
+                    refused,
+                })
+            }
+            Err(CommitError::Fenced) => Some(Done::Fenced),
+            Err(CommitError::Unavailable(error)) => {
+                self.metrics.retried(self.kind);
+                if !std::mem::replace(&mut self.said, true) {
+                    tracing::warn!(shard = self.shard, "{error}; the stream is the buffer, trying again");
+                }
+                tokio::time::sleep(self.waits.next().unwrap_or_default()).await;
+                None
+            }
+        }
+    }
+}
+
+/// The wall clock, for what is judged by it: lag, roll-up, how far gaps are known.
+#[must_use]
+pub fn now_ms() -> Millis {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+}

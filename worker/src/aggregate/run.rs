@@ -1,0 +1,272 @@
+//! The role: claims its fair share of the shards, and owns each until it is told to stop.
+//!
+//! ```text
+//! every second: sign of life, fair share ──► too few: claim a free shard ──► one task per shard (owner.rs)
+//!                                        └─► too many: hand the newest over
+//! ```
+
+use super::metrics::AggregateMetrics;
+use super::owner::Owner;
+use super::sets::PlanLoader;
+use crate::health::Health;
+use crate::retry;
+use crate::store::{Class, FairShare, Retention, Store, StoreError};
+use clamor_bus::{Bus, BusError};
+use std::collections::BTreeMap;
+use std::time::Duration;
+use tokio::task::{Id, JoinError, JoinSet};
+use tokio_util::sync::CancellationToken;
+
+/// Shards of a dead owner are free after the lease's 15 s; looking for them more often than this gains nothing.
+const LOOK: Duration = Duration::from_secs(5);
+/// While shards are missing to the fair share.
+const LOOK_SOON: Duration = Duration::from_secs(1);
+/// Partitions are made days ahead, and retention is counted in days.
+const UPKEEP: Duration = Duration::from_secs(10 * 60);
+/// The claims' loop must turn; a claim waits up to 5 s for the previous owner's backends to end.
+const TURN_LIMIT: Duration = Duration::from_secs(120);
+const LOOP: &str = "claims";
+const CONDITION: &str = "shards";
+
+/// What the role is told.
+#[derive(Debug)]
+pub struct AggregateOptions {
+    /// The bus.
+    pub bus: Bus,
+    /// The store, migrated.
+    pub store: Store,
+    /// Whether leases of others are taken at once: only for who knows that their owners are dead (standalone, which
+    /// holds its folder's lock).
+    pub force_claim: bool,
+    /// What is kept for how long.
+    pub retention: Retention,
+}
+
+/// Why the role ended before it was told to.
+#[derive(Debug, thiserror::Error)]
+pub enum AggregateError {
+    /// The bus cannot be used.
+    #[error(transparent)]
+    Bus(#[from] BusError),
+    /// The store cannot be used.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// A metric was registered twice.
+    #[error("failed to register the metrics: {0}")]
+    Metrics(#[from] prometheus::Error),
+}
+
+/// Counts until `shutdown`, then flushes, hands its shards over and leaves.
+///
+/// # Errors
+/// What does not pass by itself: streams and store of different pipelines, a newer store.
+pub async fn run(
+    options: AggregateOptions,
+    registry: &prometheus::Registry,
+    health: Health,
+    shutdown: CancellationToken,
+) -> Result<(), AggregateError> {
+    let AggregateOptions {
+        bus,
+        store,
+        force_claim,
+        retention,
+    } = options;
+    let metrics = AggregateMetrics::new(registry)?;
+    health.waiting_for(CONDITION, "no shard is claimed yet");
+    let Some(shards) = shards(&bus, &health, &shutdown).await? else {
+        return Ok(());
+    };
+    init(&store, shards, &health, &shutdown).await?;
+    let owner = Owner {
+        id: rand::random(),
+        plans: PlanLoader::new(bus.clone(), metrics.clone()),
+        bus,
+        store,
+        metrics,
+        health,
+    };
+    let upkeep = tokio::spawn(upkeep(owner.store.clone(), retention, shutdown.clone()));
+    let ended = Claims {
+        owner,
+        force: force_claim,
+        owned: BTreeMap::new(),
+        tasks: JoinSet::new(),
+    }
+    .hold(&shutdown)
+    .await;
+    upkeep.abort();
+    ended
+}
+
+/// How many shards the pipeline has, as its streams say; none: shutdown came first.
+async fn shards(bus: &Bus, health: &Health, shutdown: &CancellationToken) -> Result<Option<u16>, AggregateError> {
+    let attempt = async || match bus.shards().await {
+        Ok(Some(shards)) => Ok(Ok(shards)),
+        Ok(None) => Err("the pipeline's streams are not there yet".to_owned()),
+        Err(error) if error.is_transient() => Err(error.to_string()),
+        Err(error) => Ok(Err(error)),
+    };
+    Ok(retry::until_ok("streams", health, shutdown, attempt)
+        .await
+        .transpose()?)
+}
+
+async fn init(store: &Store, shards: u16, health: &Health, shutdown: &CancellationToken) -> Result<(), AggregateError> {
+    let attempt = async || match store.init_shards(shards).await {
+        Err(error) if error.class() == Class::Retry => Err(error),
+        done => Ok(done),
+    };
+    match retry::until_ok("store", health, shutdown, attempt).await {
+        Some(done) => Ok(done?),
+        None => Ok(()),
+    }
+}
+
+/// Makes partitions ahead and drops what retention has given up. Any aggregator may: the store takes its own locks.
+async fn upkeep(store: Store, retention: Retention, shutdown: CancellationToken) {
+    loop {
+        let now_ms = super::commit::now_ms();
+        if let Err(error) = store.maintain_partitions(now_ms).await {
+            tracing::warn!("failed to make partitions ahead (they are made on demand, too): {error}");
+        }
+        if let Err(error) = store.apply_retention(&retention, now_ms).await {
+            tracing::warn!("failed to apply the retention: {error}");
+        }
+        tokio::select! {
+            () = shutdown.cancelled() => return,
+            () = tokio::time::sleep(UPKEEP) => {}
+        }
+    }
+}
+
+/// One owned shard.
+#[derive(Debug)]
+struct Owned {
+    task: Id,
+    stop: CancellationToken,
+}
+
+/// The shards that this process owns.
+#[derive(Debug)]
+struct Claims {
+    owner: Owner,
+    force: bool,
+    owned: BTreeMap<u16, Owned>,
+    tasks: JoinSet<()>,
+}
+
+impl Claims {
+    async fn hold(mut self, shutdown: &CancellationToken) -> Result<(), AggregateError> {
+        self.owner.health.register_loop(LOOP, TURN_LIMIT);
+        let mut look = tokio::time::Instant::now();
+        let ended = loop {
+            self.owner.health.beat(LOOP);
+            tokio::select! {
+                () = shutdown.cancelled() => break Ok(()),
+                Some(ended) = self.tasks.join_next_with_id(), if !self.tasks.is_empty() => {
+                    self.ended(ended);
+                    // It may be free at once.
+                    look = look.min(tokio::time::Instant::now() + LOOK_SOON);
+                }
+                () = tokio::time::sleep_until(look) => match self.turn(shutdown).await {
+                    Ok(content) => look = tokio::time::Instant::now() + if content { LOOK } else { LOOK_SOON },
+                    Err(error) if error.class() == Class::Stop => break Err(error.into()),
+                    Err(error) => {
+                        tracing::warn!("{error}; claiming shards is tried again");
+                        look = tokio::time::Instant::now() + LOOK;
+                    }
+                },
+            }
+        };
+        self.leave().await;
+        ended
+    }
+
+    /// Comes nearer to the fair share. True: there is nothing more to claim.
+    async fn turn(&mut self, shutdown: &CancellationToken) -> Result<bool, StoreError> {
+        let FairShare {
+            share,
+            aggregators: _,
+            free,
+        } = self.owner.store.fair_share(self.owner.id).await?;
+        let share = usize::from(share);
+        self.hand_over(share);
+        let mut missing = share.saturating_sub(self.owned.len());
+        // Who forces knows that nobody else is alive: all that it does not own itself.
+        let candidates: Vec<u16> = if self.force {
+            (0..u16::try_from(share).unwrap_or(u16::MAX)).collect()
+        } else {
+            free
+        };
+        let mut free = 0;
+        for shard in candidates {
+            if self.owned.contains_key(&shard) {
+                continue;
+            }
+            if missing == 0 || shutdown.is_cancelled() {
+                break;
+            }
+            if self.claim(shard).await? {
+                missing -= 1;
+            } else {
+                free += 1;
+            }
+        }
+        self.force = false;
+        self.owner.metrics.own(self.owned.len());
+        if !self.owned.is_empty() || free == 0 {
+            self.owner.health.ready(CONDITION);
+        }
+        Ok(missing == 0)
+    }
+
+    async fn claim(&mut self, shard: u16) -> Result<bool, StoreError> {
+        let Some(claim) = self.owner.store.claim(shard, self.owner.id, self.force).await? else {
+            return Ok(false);
+        };
+        let stop = CancellationToken::new();
+        let task = self.tasks.spawn(self.owner.clone().own(claim, stop.clone())).id();
+        self.owned.insert(shard, Owned { task, stop });
+        Ok(true)
+    }
+
+    /// Gives shards back that others should own now: one at a time, so that little stands still.
+    fn hand_over(&mut self, share: usize) {
+        let leaving = self.owned.values().any(|owned| owned.stop.is_cancelled());
+        if self.owned.len() > share
+            && !leaving
+            && let Some((shard, owned)) = self.owned.last_key_value()
+        {
+            tracing::info!(shard, "handing a shard over: others should own it now");
+            owned.stop.cancel();
+        }
+    }
+
+    fn ended(&mut self, ended: Result<(Id, ()), JoinError>) {
+        let id = match ended {
+            Ok((id, ())) => id,
+            Err(error) => match error.try_into_panic() {
+                // A bug must not leave a shard uncounted in a process that looks alive.
+                Ok(panic) => std::panic::resume_unwind(panic),
+                Err(cancelled) => cancelled.id(),
+            },
+        };
+        self.owned.retain(|_, owned| owned.task != id);
+        self.owner.metrics.own(self.owned.len());
+    }
+
+    /// All shards drain at once, each with its own deadline.
+    async fn leave(mut self) {
+        self.owner.health.end_loop(LOOP);
+        for owned in self.owned.values() {
+            owned.stop.cancel();
+        }
+        while let Some(ended) = self.tasks.join_next_with_id().await {
+            self.ended(ended);
+        }
+        if let Err(error) = self.owner.store.leave(self.owner.id).await {
+            tracing::info!("failed to sign off, the others will notice: {error}");
+        }
+    }
+}

@@ -1,0 +1,163 @@
+//! Unique chatters of a minute.
+//!
+//! A minute is *young* while it starts at least [`AHEAD_MS`] after the horizon's start: no event of it can lie before
+//! that (event times are clamped to stream time + [`AHEAD_MS`]), so its whole set is in memory, a warm-up rebuilds it,
+//! and its size is written absolutely. When a generation ends, the minutes that are no longer young leave memory with
+//! their sorted ids ("settled"), in the flush that covers the rotation. What comes later for such a minute is settled
+//! too, and merged by the store.
+
+use super::dedupe::horizon_start;
+use super::delta::{ChannelId, ChatterId, Millis};
+use rustc_hash::{FxHashMap, FxHashSet};
+use std::collections::BTreeMap;
+
+/// How far an event time may lie ahead of stream time; what is further is clamped.
+pub const AHEAD_MS: Millis = 2 * 60 * 1000;
+
+type Minute = (ChannelId, Millis);
+
+/// The chatters of the minutes within the horizon.
+#[derive(Debug, Default)]
+pub struct Uniques {
+    /// Minutes from here on are young.
+    young_since_ms: Millis,
+    sets: FxHashMap<Minute, FxHashSet<ChatterId>>,
+    /// Young minutes whose set grew since the last flush.
+    grown: FxHashSet<Minute>,
+    /// Ids for the store to merge, since the last flush.
+    settled: BTreeMap<Minute, FxHashSet<ChatterId>>,
+    settled_ids: usize,
+}
+
+impl Uniques {
+    /// A generation has ended: settles the minutes that are no longer young. Where `counted` is false, the flush that
+    /// covers the rotation is already committed.
+    pub fn rotate(&mut self, stream_time_ms: Millis, counted: bool) {
+        self.young_since_ms = horizon_start(stream_time_ms) + AHEAD_MS;
+        let young_since_ms = self.young_since_ms;
+        let old = self.sets.extract_if(|(_, minute), _| *minute < young_since_ms);
+        for (minute, chatters) in old {
+            if counted {
+                self.grown.remove(&minute);
+                self.settled_ids += chatters.len();
+                self.settled.entry(minute).or_default().extend(chatters);
+            }
+        }
+    }
+
+    /// A chatter wrote in that minute. Where `counted` is false, only the set is rebuilt.
+    pub fn add(&mut self, channel_id: ChannelId, minute_ms: Millis, chatter_id: ChatterId, counted: bool) {
+        let minute = (channel_id, minute_ms);
+        if minute_ms >= self.young_since_ms {
+            if self.sets.entry(minute).or_default().insert(chatter_id) && counted {
+                self.grown.insert(minute);
+            }
+        } else if counted && self.settled.entry(minute).or_default().insert(chatter_id) {
+            self.settled_ids += 1;
+        }
+    }
+
+    /// Sizes of the young minutes that grew, and sorted ids of those that are settled, since the last call.
+    pub fn take(&mut self) -> (FxHashMap<Minute, u32>, Vec<(ChannelId, Millis, Vec<ChatterId>)>) {
+        let sets = &self.sets;
+        let size = |minute: &Minute| {
+            sets.get(minute)
+                .map_or(0, |set| u32::try_from(set.len()).unwrap_or(u32::MAX))
+        };
+        let grown = self.grown.drain().map(|minute| (minute, size(&minute))).collect();
+        self.settled_ids = 0;
+        let settled = std::mem::take(&mut self.settled)
+            .into_iter()
+            .map(|((channel_id, minute_ms), chatters)| {
+                let mut ids: Vec<ChatterId> = chatters.into_iter().collect();
+                ids.sort_unstable();
+                (channel_id, minute_ms, ids)
+            });
+        (grown, settled.collect())
+    }
+
+    /// What the next flush will carry: rows and ids.
+    #[must_use]
+    pub fn pending(&self) -> usize {
+        self.grown.len() + self.settled_ids
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::dedupe::GENERATION_MS;
+    use super::*;
+
+    const T0: Millis = 1_699_999_800_000; // the start of a generation
+    const MINUTE: Millis = 60_000;
+
+    fn at(stream_time_ms: Millis) -> Uniques {
+        let mut uniques = Uniques::default();
+        uniques.rotate(stream_time_ms, true);
+        uniques
+    }
+
+    #[test]
+    fn the_test_s_origin_is_a_generation_s_start() {
+        assert_eq!(T0 % GENERATION_MS, 0);
+    }
+
+    #[test]
+    fn a_young_minute_is_written_absolutely_when_it_grew() {
+        let mut uniques = at(T0);
+        uniques.add(1, T0, 10, true);
+        uniques.add(1, T0, 11, true);
+        uniques.add(1, T0, 10, true);
+        let (grown, settled) = uniques.take();
+        assert_eq!(grown.get(&(1, T0)), Some(&2));
+        assert!(settled.is_empty());
+        uniques.add(1, T0, 11, true);
+        assert_eq!(uniques.pending(), 0);
+        uniques.add(1, T0, 12, true);
+        assert_eq!(uniques.take().0.get(&(1, T0)), Some(&3));
+    }
+
+    #[test]
+    fn a_minute_that_leaves_the_horizon_is_settled_with_sorted_ids() {
+        let mut uniques = at(T0);
+        uniques.add(1, T0, 11, true);
+        uniques.add(1, T0, 10, true);
+        uniques.add(1, T0 + 2 * MINUTE, 12, true);
+        uniques.rotate(T0 + GENERATION_MS, true);
+        let (grown, settled) = uniques.take();
+        assert_eq!(settled, vec![(1, T0, vec![10, 11])]);
+        assert_eq!(
+            grown.len(),
+            1,
+            "the minute two minutes after the horizon's start is still young"
+        );
+    }
+
+    #[test]
+    fn late_data_of_an_old_minute_is_settled() {
+        let mut uniques = at(T0);
+        uniques.add(1, T0 - 20 * MINUTE, 11, true);
+        uniques.add(1, T0 - 20 * MINUTE, 11, true);
+        assert_eq!(uniques.pending(), 1);
+        assert_eq!(uniques.take().1, vec![(1, T0 - 20 * MINUTE, vec![11])]);
+    }
+
+    #[test]
+    fn a_warm_up_rebuilds_the_set_and_writes_nothing() {
+        let mut uniques = at(T0);
+        uniques.add(1, T0, 10, false);
+        uniques.add(1, T0 - 20 * MINUTE, 10, false);
+        assert_eq!(uniques.pending(), 0);
+        uniques.add(1, T0, 11, true);
+        assert_eq!(uniques.take().0.get(&(1, T0)), Some(&2));
+    }
+
+    #[test]
+    fn a_rotation_that_is_committed_settles_nothing_again() {
+        let mut uniques = at(T0);
+        uniques.add(1, T0, 10, false);
+        uniques.rotate(T0 + GENERATION_MS, false);
+        assert_eq!(uniques.pending(), 0);
+        assert!(uniques.take().1.is_empty());
+    }
+}

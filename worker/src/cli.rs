@@ -1,0 +1,29 @@
+//! The command line.
+
+use crate::config::LogArgs;
+use crate::roles::{AggregateArgs, IngestArgs};
+use clap::{Parser, Subcommand};
+
+/// Measures Twitch chat: reads channels, counts what is said, commits it to Postgres, once.
+#[derive(Debug, Parser)]
+#[command(name = "clamor-worker", version, max_term_width = 120)]
+#[command(
+    after_help = "Every flag can be set by the environment variable shown beside it. Secrets are read from files."
+)]
+pub struct Cli {
+    /// What to run.
+    #[command(subcommand)]
+    pub command: Command,
+    /// Logs, for every role.
+    #[command(flatten)]
+    pub log: LogArgs,
+}
+
+/// The roles.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Read the channels that a slot is assigned, and publish what is said to NATS
+    Ingest(IngestArgs),
+    /// Count what the streams hold, and commit it to Postgres; several share the shards
+    Aggregate(AggregateArgs),
+}

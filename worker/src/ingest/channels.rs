@@ -1,0 +1,433 @@
+//! Where each assigned channel stands. Pure: told what happened and when, says what to do.
+//!
+//! ```text
+//! Pending ──JOIN sent──► Joining ──ROOMSTATE──► Joined        (its last connection ends: Pending)
+//!                          ├──60 s──► Unanswered              (classified; tried again from time to time)
+//!                          └──NOTICE──► TwitchSuspended, Banned, NotFound, LimitReached
+//! any ──ROOMSTATE with another room-id──► Renamed
+//! ```
+//!
+//! Invariant: a channel is `Joined` exactly while a connection of ours hears the room that it had when first heard.
+
+use super::rate::Rate;
+use clamor_bus::assignment::Assignment;
+use clamor_bus::report::{ChannelReport, ChannelState};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use super::join_queue::Urgency;
+
+/// Twitch answers a JOIN of a login that exists within a second or two; one that does not exist it never answers.
+pub(super) const ANSWER_LIMIT: Duration = Duration::from_secs(60);
+
+/// A channel that is classified but not joined is tried again: logins come into being and bans end.
+const RETRY_AFTER: Duration = Duration::from_secs(600);
+
+/// A channel that Twitch took from us is joined again, but not in a tight circle.
+const REJOIN_AFTER: Duration = Duration::from_secs(10);
+
+/// All channels of the assignment, by login.
+#[derive(Debug, Default)]
+pub(super) struct Channels {
+    by_login: BTreeMap<String, Channel>,
+}
+
+#[derive(Debug)]
+struct Channel {
+    weight: u32,
+    state: ChannelState,
+    /// The room that was first heard under this login.
+    channel_id: Option<u64>,
+    /// Connections that hear it; two for a moment when one replaces the other.
+    heard_by: Vec<u32>,
+    asked_at: Option<Instant>,
+    retry_at: Option<Instant>,
+    /// Counted by the connection that joined last.
+    messages: Option<Arc<AtomicU64>>,
+    rate: Rate,
+}
+
+/// How an assignment differs from what is read.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct Difference {
+    /// To join, the biggest first.
+    pub(super) added: Vec<String>,
+    /// To part.
+    pub(super) removed: Vec<String>,
+}
+
+/// What a ROOMSTATE after a JOIN means.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Arrival {
+    /// The channel is heard.
+    Joined,
+    /// Another room has this login now: part it.
+    Renamed,
+    /// Nobody wants it (any more).
+    Unwanted,
+}
+
+impl Channel {
+    fn new(weight: u32) -> Self {
+        Self {
+            weight,
+            state: ChannelState::Pending,
+            channel_id: None,
+            heard_by: Vec::new(),
+            asked_at: None,
+            retry_at: None,
+            messages: None,
+            rate: Rate::default(),
+        }
+    }
+
+    fn unheard(&mut self, connection: u32) -> bool {
+        let before = self.heard_by.len();
+        self.heard_by.retain(|other| *other != connection);
+        before > self.heard_by.len() && self.heard_by.is_empty()
+    }
+}
+
+impl Channels {
+    /// Takes over an assignment: forgets what it does not name and knows what it does.
+    pub(super) fn follow(&mut self, assignment: &Assignment) -> Difference {
+        let wanted: BTreeMap<&str, u32> = assignment
+            .channels
+            .iter()
+            .map(|channel| (channel.login.as_str(), channel.weight))
+            .collect();
+        let removed: Vec<String> = self
+            .by_login
+            .keys()
+            .filter(|login| !wanted.contains_key(login.as_str()))
+            .cloned()
+            .collect();
+        for login in &removed {
+            self.by_login.remove(login);
+        }
+        let mut added = Vec::new();
+        for (login, weight) in wanted {
+            match self.by_login.get_mut(login) {
+                Some(channel) => channel.weight = weight,
+                None => {
+                    self.by_login.insert(login.to_owned(), Channel::new(weight));
+                    added.push((weight, login.to_owned()));
+                }
+            }
+        }
+        added.sort_by(|(left, _), (right, _)| right.cmp(left));
+        Difference {
+            added: added.into_iter().map(|(_, login)| login).collect(),
+            removed,
+        }
+    }
+
+    /// A JOIN has gone out.
+    pub(super) fn join_sent(&mut self, login: &str, now: Instant) {
+        let Some(channel) = self.by_login.get_mut(login) else {
+            return;
+        };
+        if matches!(channel.state, ChannelState::Pending | ChannelState::Joining) {
+            channel.state = ChannelState::Joining;
+            channel.asked_at = Some(now);
+            channel.retry_at = None;
+        }
+    }
+
+    /// A connection hears a room under this login.
+    pub(super) fn joined(
+        &mut self,
+        login: &str,
+        connection: u32,
+        channel_id: u64,
+        messages: Arc<AtomicU64>,
+        now: Instant,
+    ) -> Arrival {
+        let Some(channel) = self.by_login.get_mut(login) else {
+            return Arrival::Unwanted;
+        };
+        if *channel.channel_id.get_or_insert(channel_id) != channel_id {
+            channel.unheard(connection);
+            channel.state = ChannelState::Renamed;
+            channel.retry_at = Some(now + RETRY_AFTER);
+            return Arrival::Renamed;
+        }
+        if !channel.heard_by.contains(&connection) {
+            channel.heard_by.push(connection);
+        }
+        channel.state = ChannelState::Joined;
+        channel.retry_at = None;
+        channel.rate.restart(messages.load(Ordering::Relaxed));
+        channel.messages = Some(messages);
+        Arrival::Joined
+    }
+
+    /// Twitch refused the channel, or took it away, with a reason.
+    pub(super) fn refused(&mut self, login: &str, connection: u32, reason: ChannelState, now: Instant) {
+        let Some(channel) = self.by_login.get_mut(login) else {
+            return;
+        };
+        channel.unheard(connection);
+        if channel.heard_by.is_empty() {
+            channel.state = reason;
+            channel.retry_at = Some(now + RETRY_AFTER);
+        }
+    }
+
+    /// A login that cannot be one.
+    pub(super) fn impossible(&mut self, login: &str) {
+        if let Some(channel) = self.by_login.get_mut(login) {
+            channel.state = ChannelState::NotFound;
+        }
+    }
+
+    /// A connection no longer hears a channel that we still want: joined again after a while.
+    pub(super) fn parted(&mut self, login: &str, connection: u32, now: Instant) {
+        let Some(channel) = self.by_login.get_mut(login) else {
+            return;
+        };
+        if channel.unheard(connection) && channel.state == ChannelState::Joined {
+            channel.state = ChannelState::Pending;
+            channel.retry_at = Some(now + REJOIN_AFTER);
+        }
+    }
+
+    /// A connection is gone. `asked` are the channels that were to be heard by it: twitch-irc asks for them again.
+    pub(super) fn connection_ended<'a>(&mut self, connection: u32, asked: impl Iterator<Item = &'a str>) {
+        for channel in self.by_login.values_mut() {
+            if channel.unheard(connection) && channel.state == ChannelState::Joined {
+                channel.state = ChannelState::Pending;
+            }
+        }
+        for login in asked {
+            if let Some(channel) = self.by_login.get_mut(login)
+                && channel.state == ChannelState::Joining
+            {
+                channel.state = ChannelState::Pending;
+                channel.asked_at = None;
+            }
+        }
+    }
+
+    /// Classifies what has waited too long: (newly unanswered, to be asked for again).
+    pub(super) fn tick(&mut self, now: Instant) -> (Vec<String>, Vec<String>) {
+        let (mut unanswered, mut again) = (Vec::new(), Vec::new());
+        for (login, channel) in &mut self.by_login {
+            let waited = channel.asked_at.is_some_and(|asked| now >= asked + ANSWER_LIMIT);
+            if channel.state == ChannelState::Joining && waited {
+                channel.state = ChannelState::Unanswered;
+                channel.retry_at = Some(now + RETRY_AFTER);
+                unanswered.push(login.clone());
+            }
+            if channel.retry_at.is_some_and(|retry| now >= retry) {
+                channel.retry_at = Some(now + RETRY_AFTER);
+                again.push(login.clone());
+            }
+        }
+        (unanswered, again)
+    }
+
+    /// How urgent a channel's JOIN is.
+    pub(super) fn urgency(&self, login: &str) -> Option<Urgency> {
+        self.by_login.get(login).map(|channel| Urgency {
+            hopeful: !channel.state.is_classified() || channel.state == ChannelState::Joined,
+            weight: channel.weight,
+        })
+    }
+
+    /// All logins.
+    pub(super) fn logins(&self) -> impl Iterator<Item = &str> {
+        self.by_login.keys().map(String::as_str)
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.by_login.len()
+    }
+
+    /// How many channels are in each state, in the order of [`ChannelState::ALL`].
+    pub(super) fn counts(&self) -> [usize; ChannelState::ALL.len()] {
+        ChannelState::ALL.map(|state| self.by_login.values().filter(|channel| channel.state == state).count())
+    }
+
+    /// How many channels wait for Twitch's answer.
+    pub(super) fn unclassified(&self) -> usize {
+        self.by_login
+            .values()
+            .filter(|channel| !channel.state.is_classified())
+            .count()
+    }
+
+    /// Brings the message rates up to now.
+    pub(super) fn sample_rates(&mut self, now: Instant) {
+        for channel in self.by_login.values_mut() {
+            if let Some(messages) = &channel.messages {
+                channel.rate.sample(messages.load(Ordering::Relaxed), now);
+            }
+        }
+    }
+
+    /// The channels of a report, sorted by login.
+    pub(super) fn report(&self) -> Vec<ChannelReport> {
+        let report = |(login, channel): (&String, &Channel)| ChannelReport {
+            login: login.clone(),
+            channel_id: channel.channel_id,
+            state: channel.state,
+            messages_per_minute: channel.rate.per_minute(),
+        };
+        self.by_login.iter().map(report).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clamor_bus::assignment::AssignedChannel;
+
+    fn assignment(channels: &[(&str, u32)]) -> Assignment {
+        let channel = |(login, weight): &(&str, u32)| AssignedChannel {
+            login: (*login).to_owned(),
+            weight: *weight,
+        };
+        Assignment {
+            revision: 1,
+            channels: channels.iter().map(channel).collect(),
+        }
+    }
+
+    fn following(logins: &[&str]) -> Channels {
+        let mut channels = Channels::default();
+        channels.follow(&assignment(&logins.iter().map(|login| (*login, 1)).collect::<Vec<_>>()));
+        channels
+    }
+
+    fn state(channels: &Channels, login: &str) -> ChannelState {
+        channels.by_login[login].state
+    }
+
+    fn join(channels: &mut Channels, login: &str, connection: u32, channel_id: u64) -> Arrival {
+        channels.joined(login, connection, channel_id, Arc::default(), Instant::now())
+    }
+
+    #[test]
+    fn an_assignment_joins_what_is_new_and_parts_what_is_missing() {
+        let mut channels = following(&["a", "b"]);
+        let difference = channels.follow(&assignment(&[("b", 5), ("c", 1), ("d", 9)]));
+        assert_eq!(
+            difference,
+            Difference {
+                added: vec!["d".into(), "c".into()],
+                removed: vec!["a".into()]
+            }
+        );
+        assert_eq!(
+            channels.follow(&assignment(&[("b", 5), ("c", 1), ("d", 9)])),
+            Difference::default()
+        );
+        assert_eq!(channels.urgency("b").unwrap().weight, 5);
+    }
+
+    #[test]
+    fn a_join_is_answered_by_its_room() {
+        let mut channels = following(&["a"]);
+        assert_eq!(state(&channels, "a"), ChannelState::Pending);
+        channels.join_sent("a", Instant::now());
+        assert_eq!(state(&channels, "a"), ChannelState::Joining);
+        assert_eq!(join(&mut channels, "a", 1, 77), Arrival::Joined);
+        assert_eq!(state(&channels, "a"), ChannelState::Joined);
+        assert_eq!(channels.report()[0].channel_id, Some(77));
+        assert_eq!(join(&mut channels, "stranger", 1, 78), Arrival::Unwanted);
+    }
+
+    #[test]
+    fn a_join_without_an_answer_is_unanswered_after_60_s_and_tried_again() {
+        let mut channels = following(&["a"]);
+        let start = Instant::now();
+        channels.join_sent("a", start);
+        assert_eq!(channels.tick(start + Duration::from_secs(59)), (vec![], vec![]));
+        assert_eq!(channels.tick(start + ANSWER_LIMIT), (vec!["a".to_owned()], vec![]));
+        assert_eq!(state(&channels, "a"), ChannelState::Unanswered);
+        assert!(!channels.urgency("a").unwrap().hopeful);
+        assert_eq!(channels.unclassified(), 0);
+        assert_eq!(
+            channels.tick(start + ANSWER_LIMIT + RETRY_AFTER),
+            (vec![], vec!["a".to_owned()])
+        );
+        channels.join_sent("a", start);
+        assert_eq!(
+            state(&channels, "a"),
+            ChannelState::Unanswered,
+            "trying again is no news"
+        );
+        join(&mut channels, "a", 1, 5);
+        assert_eq!(state(&channels, "a"), ChannelState::Joined);
+    }
+
+    #[test]
+    fn a_channel_is_joined_as_long_as_one_connection_hears_it() {
+        let mut channels = following(&["a"]);
+        join(&mut channels, "a", 1, 77);
+        join(&mut channels, "a", 2, 77);
+        channels.connection_ended(1, ["a"].into_iter());
+        assert_eq!(state(&channels, "a"), ChannelState::Joined);
+        channels.connection_ended(2, ["a"].into_iter());
+        assert_eq!(state(&channels, "a"), ChannelState::Pending);
+        assert_eq!(channels.report()[0].channel_id, Some(77), "the room is remembered");
+    }
+
+    #[test]
+    fn a_join_lost_with_its_connection_waits_again() {
+        let mut channels = following(&["a", "b"]);
+        channels.join_sent("a", Instant::now());
+        channels.join_sent("b", Instant::now());
+        channels.connection_ended(1, ["a"].into_iter());
+        assert_eq!(
+            (state(&channels, "a"), state(&channels, "b")),
+            (ChannelState::Pending, ChannelState::Joining)
+        );
+    }
+
+    #[test]
+    fn another_room_under_the_login_is_renamed_and_the_first_room_stays_the_key() {
+        let mut channels = following(&["a"]);
+        join(&mut channels, "a", 1, 77);
+        channels.connection_ended(1, ["a"].into_iter());
+        assert_eq!(join(&mut channels, "a", 2, 78), Arrival::Renamed);
+        assert_eq!(state(&channels, "a"), ChannelState::Renamed);
+        channels.parted("a", 2, Instant::now());
+        assert_eq!(state(&channels, "a"), ChannelState::Renamed);
+        assert_eq!(channels.report()[0].channel_id, Some(77));
+        assert_eq!(join(&mut channels, "a", 2, 77), Arrival::Joined);
+    }
+
+    #[test]
+    fn a_refusal_classifies_unless_another_connection_hears_it() {
+        let mut channels = following(&["a"]);
+        join(&mut channels, "a", 1, 77);
+        channels.refused("a", 2, ChannelState::Banned, Instant::now());
+        assert_eq!(state(&channels, "a"), ChannelState::Joined);
+        channels.refused("a", 1, ChannelState::Banned, Instant::now());
+        assert_eq!(state(&channels, "a"), ChannelState::Banned);
+    }
+
+    #[test]
+    fn a_channel_that_twitch_took_is_asked_for_again() {
+        let mut channels = following(&["a"]);
+        join(&mut channels, "a", 1, 77);
+        let now = Instant::now();
+        channels.parted("a", 1, now);
+        assert_eq!(state(&channels, "a"), ChannelState::Pending);
+        assert_eq!(channels.tick(now + REJOIN_AFTER), (vec![], vec!["a".to_owned()]));
+    }
+
+    #[test]
+    fn counts_cover_every_state() {
+        let mut channels = following(&["a", "b", "c"]);
+        join(&mut channels, "a", 1, 77);
+        channels.impossible("b");
+        let counts = channels.counts();
+        assert_eq!(counts.iter().sum::<usize>(), 3);
+        assert_eq!((counts[0], counts[2], counts[7]), (1, 1, 1));
+    }
+}

@@ -1,0 +1,87 @@
+//! Publishes the batches of one shard, one at a time, in the order of their numbers.
+//!
+//! A publish is repeated under its `Nats-Msg-Id` for as long as it takes: the stream takes it once, and nothing after it
+//! is published before. What waits meanwhile waits in the outlet.
+
+use super::metrics::IngestMetrics;
+use super::outlet::Outlet;
+use super::packer::Sealed;
+use clamor_bus::Bus;
+use rand::RngExt as _;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+/// Back-off after a failed publish: from, to.
+const BACK_OFF: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(2));
+
+/// The publisher of one shard.
+pub(super) struct Publisher {
+    pub(super) bus: Bus,
+    pub(super) outlet: Arc<Outlet>,
+    pub(super) metrics: Arc<IngestMetrics>,
+    pub(super) instance: u64,
+    pub(super) shard: u16,
+}
+
+impl Publisher {
+    /// Ends when the outlet is closed and this shard is empty.
+    pub(super) async fn run(self) {
+        while let Some(batch) = self.outlet.next(self.shard).await {
+            self.publish(batch).await;
+        }
+    }
+
+    async fn publish(&self, batch: Sealed) {
+        let id = message_id(self.instance, self.shard, batch.number);
+        let started = Instant::now();
+        let mut failures = 0;
+        loop {
+            match self.bus.publish_batch(self.shard, &id, batch.payload.clone()).await {
+                Ok(_) => break,
+                Err(error) => {
+                    self.metrics.publish_failures.inc();
+                    // Once per outage and shard: the metric counts the rest.
+                    if failures == 0 {
+                        tracing::warn!(shard = self.shard, %error, "failed to publish a batch; trying until it is taken");
+                    }
+                    tokio::time::sleep(back_off(failures)).await;
+                    failures += 1;
+                }
+            }
+        }
+        if failures > 0 {
+            tracing::info!(shard = self.shard, failures, "batches are taken again");
+        }
+        self.metrics.publish_seconds.observe(started.elapsed().as_secs_f64());
+        self.metrics.batches_published.inc();
+        self.metrics.events_published.inc_by(batch.events as u64);
+    }
+}
+
+/// The `Nats-Msg-Id` of a batch.
+fn message_id(instance: u64, shard: u16, number: u64) -> String {
+    format!("{instance:016x}-{shard}-{number}")
+}
+
+/// Doubles with each failure, with half of it left to chance: many shards fail at the same time.
+fn back_off(failures: u32) -> Duration {
+    let (first, last) = BACK_OFF;
+    let longest = first.saturating_mul(1 << failures.min(10)).min(last);
+    longest.mul_f64(rand::rng().random_range(0.5..=1.0))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_message_id_names_instance_shard_and_number() {
+        assert_eq!(message_id(0xab, 3, 12), "00000000000000ab-3-12");
+    }
+
+    #[test]
+    fn the_back_off_grows_to_its_bound() {
+        assert!(back_off(0) <= BACK_OFF.0);
+        assert!((BACK_OFF.1 / 2..=BACK_OFF.1).contains(&back_off(u32::MAX)));
+    }
+}

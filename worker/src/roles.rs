@@ -1,0 +1,146 @@
+//! The roles as processes of their own, against given servers: connect, wait for what is not there yet, run.
+
+use crate::aggregate::{self, AggregateOptions};
+use crate::config::{BusArgs, HttpArgs, RetentionArgs, StoreArgs, TwitchArgs};
+use crate::ingest::{self, IngestOptions};
+use crate::process::Process;
+use crate::retry;
+use crate::store::{Class, Store};
+use anyhow::Result;
+use clamor_bus::Bus;
+use clap::Args;
+
+/// Reads the channels of one slot.
+#[derive(Debug, Args)]
+pub struct IngestArgs {
+    /// Slot whose channels are read, as the planner calls it
+    #[arg(long, env = "WORKER", value_name = "SLOT")]
+    pub worker: String,
+    /// UID of the pod, for the report; Kubernetes only
+    #[arg(long, env = "POD_UID", value_name = "UID")]
+    pub pod_uid: Option<String>,
+    #[command(flatten)]
+    #[expect(missing_docs, reason = "the group's own")]
+    pub bus: BusArgs,
+    #[command(flatten)]
+    #[expect(missing_docs, reason = "the group's own")]
+    pub twitch: TwitchArgs,
+    #[command(flatten)]
+    #[expect(missing_docs, reason = "the group's own")]
+    pub http: HttpArgs,
+}
+
+/// Counts the shards that it owns.
+#[derive(Debug, Args)]
+#[expect(missing_docs, reason = "the groups' own")]
+pub struct AggregateArgs {
+    #[command(flatten)]
+    pub bus: BusArgs,
+    #[command(flatten)]
+    pub store: StoreArgs,
+    #[command(flatten)]
+    pub retention: RetentionArgs,
+    #[command(flatten)]
+    pub http: HttpArgs,
+}
+
+/// Runs ingest until it is told to stop.
+///
+/// # Errors
+/// What does not pass by itself.
+pub async fn ingest(args: IngestArgs) -> Result<()> {
+    let IngestArgs {
+        worker,
+        pod_uid,
+        bus,
+        twitch,
+        http,
+    } = args;
+    let process = Process::new("ingest")?;
+    let (_, _http) = process.serve_http(&http).await?;
+    let Some(bus) = connect_bus(&process, &bus, &format!("clamor-ingest-{worker}")).await? else {
+        return Ok(());
+    };
+    let Some(shards) = await_streams(&process, &bus).await else {
+        return Ok(());
+    };
+    let options = IngestOptions {
+        pod_uid,
+        ..IngestOptions::new(worker, bus, shards, (&twitch).into())
+    };
+    Ok(ingest::run(options, process.registry, process.health, process.shutdown).await?)
+}
+
+/// Runs an aggregator until it is told to stop.
+///
+/// # Errors
+/// What does not pass by itself.
+pub async fn aggregate(args: AggregateArgs) -> Result<()> {
+    let AggregateArgs {
+        bus,
+        store,
+        retention,
+        http,
+    } = args;
+    let process = Process::new("aggregate")?;
+    let (_, _http) = process.serve_http(&http).await?;
+    let Some(bus) = connect_bus(&process, &bus, "clamor-aggregate").await? else {
+        return Ok(());
+    };
+    let Some(store) = connect_store(&process, &store, "clamor-aggregate").await? else {
+        return Ok(());
+    };
+    let options = AggregateOptions {
+        bus,
+        store,
+        force_claim: false,
+        retention: retention.to_retention(),
+    };
+    Ok(aggregate::run(options, &process.registry, process.health, process.shutdown).await?)
+}
+
+/// Connects to NATS for as long as it takes; `None`: shutdown came first.
+///
+/// # Errors
+/// What another try cannot mend.
+pub async fn connect_bus(process: &Process, args: &BusArgs, client_name: &str) -> Result<Option<Bus>> {
+    let config = args.to_config(client_name);
+    let attempt = async || match Bus::connect(&config).await {
+        Err(error) if error.is_transient() => Err(error),
+        done => Ok(done),
+    };
+    Ok(retry::until_ok("nats", &process.health, &process.shutdown, attempt)
+        .await
+        .transpose()?)
+}
+
+/// Connects to Postgres for as long as it takes, and brings its schema up to date; `None`: shutdown came first.
+///
+/// # Errors
+/// What another try cannot mend.
+pub async fn connect_store(process: &Process, args: &StoreArgs, application_name: &str) -> Result<Option<Store>> {
+    let config = args.to_config(application_name);
+    let attempt = async || {
+        let migrated = async {
+            let store = Store::connect(&config).await?;
+            store.migrate().await.map(|()| store)
+        };
+        match migrated.await {
+            Err(error) if error.class() == Class::Retry => Err(error),
+            done => Ok(done),
+        }
+    };
+    Ok(retry::until_ok("postgres", &process.health, &process.shutdown, attempt)
+        .await
+        .transpose()?)
+}
+
+/// Waits until a planner has made the streams; gives the shard count. `None`: shutdown came first.
+async fn await_streams(process: &Process, bus: &Bus) -> Option<u16> {
+    let attempt = async || match bus.shards().await {
+        Ok(Some(shards)) => Ok(shards),
+        Ok(None) => Err("no planner has made the pipeline's streams yet (PIPELINE)".to_owned()),
+        Err(error) => Err(error.to_string()),
+    };
+    retry::until_ok("streams", &process.health, &process.shutdown, attempt).await
+}

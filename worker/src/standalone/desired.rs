@@ -1,0 +1,41 @@
+//! What the manifests ask for, free of files and of Kubernetes: the planner's input.
+//!
+//! Invariant: logins are lower case and unique; phrases are sorted by name and compile.
+
+use clamor_bus::set::PhraseSet;
+use std::collections::BTreeMap;
+
+/// Everything that is asked for.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Desired {
+    /// By login.
+    pub channels: BTreeMap<String, DesiredChannel>,
+    /// Of all phrases that are not suspended.
+    pub phrases: PhraseSet,
+}
+
+/// One TrackedChannel.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct DesiredChannel {
+    /// The name of the TrackedChannel.
+    pub name: String,
+    /// Its labels, for `channelSelector`.
+    pub labels: BTreeMap<String, String>,
+    /// How many slots hear it at once, at least 1.
+    pub redundancy: usize,
+    /// Its owner does not want it read now.
+    pub suspended: bool,
+}
+
+impl Desired {
+    /// The channels to read now, by login.
+    pub fn active(&self) -> impl Iterator<Item = (&String, &DesiredChannel)> {
+        self.channels.iter().filter(|(_, channel)| !channel.suspended)
+    }
+
+    /// Whether this login is to be read now.
+    #[must_use]
+    pub fn is_active(&self, login: &str) -> bool {
+        self.channels.get(login).is_some_and(|channel| !channel.suspended)
+    }
+}
