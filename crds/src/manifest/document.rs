@@ -147,7 +147,10 @@ mod tests {
     use serde_json::json;
 
     fn values(text: &str) -> Vec<Result<Value, Reason>> {
-        read(text).into_iter().map(|document| document.content.map_err(|refusal| refusal.reason)).collect()
+        read(text)
+            .into_iter()
+            .map(|document| document.content.map_err(|refusal| refusal.reason))
+            .collect()
     }
 
     #[test]
@@ -161,26 +164,43 @@ mod tests {
     #[test]
     fn one_document_that_is_not_yaml_does_not_hide_the_others() {
         let found = values("a: 1\n---\nb: [1\n---\nc: 3\n");
-        assert_eq!(found, [Ok(json!({ "a": 1 })), Err(Reason::InvalidYaml), Ok(json!({ "c": 3 }))]);
+        assert_eq!(
+            found,
+            [Ok(json!({ "a": 1 })), Err(Reason::InvalidYaml), Ok(json!({ "c": 3 }))]
+        );
     }
 
     #[test]
     fn json_and_windows_line_ends_are_read() {
-        assert_eq!(values("{\"a\": [1, true, null]}"), [Ok(json!({ "a": [1, true, null] }))]);
-        assert_eq!(values("a: 1\r\n---\r\nb: 2\r\n"), [Ok(json!({ "a": 1 })), Ok(json!({ "b": 2 }))]);
+        assert_eq!(
+            values("{\"a\": [1, true, null]}"),
+            [Ok(json!({ "a": [1, true, null] }))]
+        );
+        assert_eq!(
+            values("a: 1\r\n---\r\nb: 2\r\n"),
+            [Ok(json!({ "a": 1 })), Ok(json!({ "b": 2 }))]
+        );
     }
 
     #[test]
     fn scalars_are_read_as_kubectl_reads_them() {
         let found = values("{a: yes, b: 'yes', c: 0755, d: 1.5, e: ~, f: \"7\"}");
-        assert_eq!(found, [Ok(json!({ "a": true, "b": "yes", "c": 493, "d": 1.5, "e": null, "f": "7" }))]);
+        assert_eq!(
+            found,
+            [Ok(
+                json!({ "a": true, "b": "yes", "c": 493, "d": 1.5, "e": null, "f": "7" })
+            )]
+        );
     }
 
     #[test]
     fn the_items_of_a_list_are_objects_of_their_own() {
         let found = values("kind: List\nitems:\n- a: 1\n- b: 2\n");
         assert_eq!(found, [Ok(json!({ "a": 1 })), Ok(json!({ "b": 2 }))]);
-        assert_eq!(values("kind: Phrase\nitems: [1]\n"), [Ok(json!({ "kind": "Phrase", "items": [1] }))]);
+        assert_eq!(
+            values("kind: Phrase\nitems: [1]\n"),
+            [Ok(json!({ "kind": "Phrase", "items": [1] }))]
+        );
     }
 
     #[test]
@@ -195,7 +215,10 @@ mod tests {
 
     #[test]
     fn aliases_may_repeat_a_little_but_never_multiply() {
-        assert_eq!(values("a: &x {k: 1}\nb: *x\n"), [Ok(json!({ "a": { "k": 1 }, "b": { "k": 1 } }))]);
+        assert_eq!(
+            values("a: &x {k: 1}\nb: *x\n"),
+            [Ok(json!({ "a": { "k": 1 }, "b": { "k": 1 } }))]
+        );
         let mut bomb = String::from("a0: &a0 [lol, lol, lol, lol, lol, lol, lol, lol, lol, lol]\n");
         for level in 1..10 {
             let below = vec![format!("*a{}", level - 1); 10].join(", ");

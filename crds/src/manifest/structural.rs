@@ -177,8 +177,12 @@ mod tests {
 
     #[test]
     fn a_null_is_absent_unless_the_field_is_nullable() {
-        let value = normalised(json!({ "spec": { "size": null, "maybe": null, "bare": null, "free": { "any": null } } }));
-        assert_eq!(value, json!({ "spec": { "size": 3, "maybe": null, "nest": { "deep": "x" }, "free": { "any": null } } }));
+        let value =
+            normalised(json!({ "spec": { "size": null, "maybe": null, "bare": null, "free": { "any": null } } }));
+        assert_eq!(
+            value,
+            json!({ "spec": { "size": 3, "maybe": null, "nest": { "deep": "x" }, "free": { "any": null } } })
+        );
     }
 
     #[test]
@@ -186,7 +190,10 @@ mod tests {
         let object = json!({ "apiVersion": "v1", "kind": "K", "metadata": {}, "spec": {
             "sise": 1, "list": [{ "b": 1 }], "map": { "k": { "c": 1 } }, "free": { "any": 1 }
         }, "data": {} });
-        let mut fields: Vec<_> = unknown_fields(&schema(), &object).into_iter().map(|problem| problem.field).collect();
+        let mut fields: Vec<_> = unknown_fields(&schema(), &object)
+            .into_iter()
+            .map(|problem| problem.field)
+            .collect();
         fields.sort();
         assert_eq!(fields, ["data", "spec.list[0].b", "spec.map.k.c", "spec.sise"]);
     }
