@@ -190,7 +190,9 @@ impl Published {
 
     /// The kinds of all events that say something about coverage, but for marks.
     pub(crate) fn kinds(&self) -> Vec<(u32, u64, &'static str)> {
-        let named = self.events().map(|event| (event.connection, event.channel_id, name(event)));
+        let named = self
+            .events()
+            .map(|event| (event.connection, event.channel_id, name(event)));
         named.filter(|(_, _, name)| *name != "marks").collect()
     }
 
@@ -198,7 +200,9 @@ impl Published {
     pub(crate) fn heard_until(&self) -> BTreeMap<u32, u64> {
         let mut heard = BTreeMap::new();
         for event in self.events() {
-            let Some(Kind::Marks(marks)) = &event.kind else { continue };
+            let Some(Kind::Marks(marks)) = &event.kind else {
+                continue;
+            };
             for mark in &marks.marks {
                 let until: &mut u64 = heard.entry(mark.connection).or_default();
                 *until = (*until).max(mark.heard_until_ms);

@@ -71,7 +71,10 @@ async fn said(simulator: &Simulator) -> Sums {
             ..
         } = row.counts;
         let sum = sums.entry(row.channel_id).or_default();
-        for (column, count) in [messages, mirrored, subs, gifts, raids, timeouts, bans, deletions].iter().enumerate() {
+        for (column, count) in [messages, mirrored, subs, gifts, raids, timeouts, bans, deletions]
+            .iter()
+            .enumerate()
+        {
             sum[column] += count;
         }
     }
@@ -134,7 +137,11 @@ async fn a_reconnect_of_every_connection_loses_nothing_and_leaves_no_gap() {
     assert_eq!(old.len(), 2);
     clamor_testkit::eventually("new connections alone", crate::harness::LIMIT, async || {
         let open: Vec<u64> = handle.connections().iter().map(|connection| connection.id).collect();
-        if open.len() == 2 && open.iter().all(|id| !old.contains(id)) { Ok(()) } else { Err(format!("{open:?}")) }
+        if open.len() == 2 && open.iter().all(|id| !old.contains(id)) {
+            Ok(())
+        } else {
+            Err(format!("{open:?}"))
+        }
     })
     .await;
     handle.stop_traffic().await;
@@ -148,7 +155,12 @@ async fn a_reconnect_of_every_connection_loses_nothing_and_leaves_no_gap() {
         let joins = published.joins(channel.channel_id.unwrap());
         assert_eq!(joins.len(), 2, "{}", channel.login);
         let until = heard_until[&joins[0].0];
-        assert!(until >= joins[1].1, "{}: heard until {until}, then from {}", channel.login, joins[1].1);
+        assert!(
+            until >= joins[1].1,
+            "{}: heard until {until}, then from {}",
+            channel.login,
+            joins[1].1
+        );
     }
 }
 

@@ -114,7 +114,10 @@ impl Peer {
             .duration_since(std::time::UNIX_EPOCH)
             .unwrap()
             .as_millis();
-        let tags = format!("id=00000000-0000-4000-8000-{:012x};room-id={room};tmi-sent-ts={sent};user-id=7", id >> 16);
+        let tags = format!(
+            "id=00000000-0000-4000-8000-{:012x};room-id={room};tmi-sent-ts={sent};user-id=7",
+            id >> 16
+        );
         self.say(&format!("@{tags} :bob!bob@bob.tmi.twitch.tv PRIVMSG #{login} :{text}"))
             .await;
     }
