@@ -41,6 +41,22 @@ impl Scrape {
         self.sum(name, labels).unwrap_or(0.0)
     }
 
+    /// The buckets of a histogram: upper end and how many samples are at or below it, over all labels.
+    #[must_use]
+    pub fn buckets(&self, name: &str) -> Vec<(f64, f64)> {
+        let mut buckets: Vec<(f64, f64)> = Vec::new();
+        for sample in self.matching(&format!("{name}_bucket"), &[]) {
+            let Some(end) = sample.labels.get("le").and_then(|end| end.parse::<f64>().ok()) else {
+                continue;
+            };
+            match buckets.iter_mut().find(|(known, _)| *known == end) {
+                Some((_, count)) => *count += sample.value,
+                None => buckets.push((end, sample.value)),
+            }
+        }
+        buckets
+    }
+
     /// The names on the page, each once.
     #[must_use]
     pub fn names(&self) -> Vec<&str> {

@@ -2,6 +2,7 @@
 
 use crate::config::LogArgs;
 use crate::roles::{AggregateArgs, IngestArgs};
+use crate::standalone::StandaloneArgs;
 use clap::{Parser, Subcommand};
 
 /// Measures Twitch chat: reads channels, counts what is said, commits it to Postgres, once.
@@ -22,6 +23,8 @@ pub struct Cli {
 /// The roles.
 #[derive(Debug, Subcommand)]
 pub enum Command {
+    /// Do everything in one process, with a NATS and a Postgres of its own: for a laptop
+    Standalone(Box<StandaloneArgs>),
     /// Read the channels that a slot is assigned, and publish what is said to NATS
     Ingest(IngestArgs),
     /// Count what the streams hold, and commit it to Postgres; several share the shards

@@ -3,7 +3,7 @@
 use anyhow::Result;
 use clamor_worker::cli::{Cli, Command};
 use clamor_worker::logging::{self, Sink};
-use clamor_worker::roles;
+use clamor_worker::{roles, standalone};
 use clap::Parser;
 use std::process::ExitCode;
 
@@ -22,6 +22,7 @@ async fn main() -> ExitCode {
 async fn run(cli: Cli) -> Result<()> {
     let Cli { command, log } = cli;
     match command {
+        Command::Standalone(args) => standalone::run(*args, &log).await,
         Command::Ingest(args) => {
             logging::init(&log, Sink::Stderr)?;
             roles::ingest(args).await

@@ -13,13 +13,27 @@
 pub mod control;
 pub mod data_dir;
 pub mod desired;
+mod lag;
 pub mod manifests;
 pub mod measures;
+mod options;
+mod parts;
 pub mod placement;
 pub mod planner;
+mod replay;
 pub mod reports;
+mod run;
+mod servers;
+mod simulator;
+mod source;
 pub mod table;
+mod view;
 
+pub use options::{ServerArgs, StandaloneArgs};
+pub use run::run;
+pub use source::Source;
+
+use clamor_servers::ServerError;
 use std::io;
 use std::path::PathBuf;
 use thiserror::Error;
@@ -67,5 +81,40 @@ pub enum StandaloneError {
         path: PathBuf,
         /// The system's words.
         source: io::Error,
+    },
+    /// A recorded file.
+    #[error("failed to replay {path} (TWITCH): {source}", path = path.display())]
+    Recording {
+        /// Which.
+        path: PathBuf,
+        /// The system's words.
+        source: io::Error,
+    },
+    /// The simulator.
+    #[error("failed to start the simulator {program}: {reason}", program = program.display())]
+    Simulator {
+        /// Where it should be.
+        program: PathBuf,
+        /// Why.
+        reason: String,
+    },
+    /// NATS or Postgres of our own.
+    #[error(transparent)]
+    Server(#[from] ServerError),
+    /// A child that must run as long as we do.
+    #[error("{server} ended unexpectedly ({status}) {log}")]
+    ServerEnded {
+        /// Which.
+        server: &'static str,
+        /// How.
+        status: String,
+        /// The last lines of its log.
+        log: String,
+    },
+    /// A part that must run as long as we do.
+    #[error("{part} ended unexpectedly")]
+    PartEnded {
+        /// Which.
+        part: &'static str,
     },
 }

@@ -9,7 +9,7 @@ pub mod index;
 pub mod wish;
 
 use super::StandaloneError;
-use super::desired::Desired;
+use super::desired::{Desired, DesiredChannel};
 use crate::health::Health;
 use folder::Folder;
 use index::{Index, Resolved};
@@ -37,6 +37,20 @@ pub struct Manifests {
     path: PathBuf,
     state: State,
     said: Said,
+    always: Always,
+}
+
+/// Channels that are read whatever the manifests say: those of a recorded file.
+#[derive(Debug, Default)]
+struct Always(BTreeSet<String>);
+
+/// Where what the manifests say goes.
+#[derive(Debug)]
+pub struct Outputs {
+    /// What they ask for.
+    pub desired: watch::Sender<Arc<Desired>>,
+    /// What is wrong with them.
+    pub problems: watch::Sender<Arc<BTreeSet<String>>>,
 }
 
 /// What looking needs; moves to a thread that may block, and back.
@@ -49,44 +63,39 @@ struct State {
 /// What has been logged, so that it is not logged again.
 #[derive(Debug, Default)]
 struct Said {
-    problems: BTreeSet<String>,
+    problems: Arc<BTreeSet<String>>,
     notes: BTreeSet<String>,
     unreadable: String,
 }
 
 impl Manifests {
-    /// Reads the whole folder once.
+    /// Reads the whole folder once. The channels in `always` are read whatever it says.
     ///
     /// # Errors
     /// When it can't be listed. What is wrong with objects in it is logged.
-    pub fn open(path: &Path) -> Result<(Self, Desired), StandaloneError> {
+    pub fn open(path: &Path, always: BTreeSet<String>) -> Result<(Self, Outputs), StandaloneError> {
         let mut state = State {
             folder: Folder::new(path),
             index: Index::default(),
         };
         let look = state.look();
-        let (_, resolved) = look.map_err(|source| StandaloneError::Manifests {
-            path: path.to_owned(),
-            source,
-        })?;
-        let mut manifests = Self {
-            path: path.to_owned(),
-            state,
-            said: Said::default(),
-        };
-        let desired = manifests.said.say(resolved.unwrap_or_default());
+        let (_, resolved) = look.map_err(|source| StandaloneError::Manifests { path: path.to_owned(), source })?;
+        let (mut said, always) = (Said::default(), Always(always));
+        let (desired, problems) = said.say(resolved.unwrap_or_default());
+        let desired = always.add_to(desired);
         let (channels, phrases) = (desired.channels.len(), desired.phrases.phrases.len());
         tracing::info!(channels, phrases, folder = %path.display(), "read the manifests");
-        Ok((manifests, desired))
+        let outputs = Outputs {
+            desired: watch::Sender::new(Arc::new(desired)),
+            problems: watch::Sender::new(problems),
+        };
+        let path = path.to_owned();
+        Ok((Self { path, state, said, always }, outputs))
     }
 
     /// Follows the folder until shutdown.
-    pub async fn run(self, desired: watch::Sender<Arc<Desired>>, health: Health, shutdown: CancellationToken) {
-        let Self {
-            path,
-            mut state,
-            mut said,
-        } = self;
+    pub async fn run(self, outputs: Outputs, health: Health, shutdown: CancellationToken) {
+        let Self { path, mut state, mut said, always } = self;
         health.register_loop(LOOP, LOOP_LIMIT);
         let mut pause = LOOK_AGAIN;
         loop {
@@ -107,13 +116,29 @@ impl Manifests {
                     pause = if unsettled { LOOK_AGAIN } else { LOOK_EVERY };
                     said.readable(&path);
                     if let Some(resolved) = resolved {
-                        publish(said.say(resolved), &desired);
+                        let (desired, problems) = said.say(resolved);
+                        outputs.problems.send_replace(problems);
+                        publish(always.add_to(desired), &outputs.desired);
                     }
                 }
                 Err(error) => said.unreadable(&path, &error),
             }
         }
         health.end_loop(LOOP);
+    }
+}
+
+impl Always {
+    fn add_to(&self, mut desired: Desired) -> Desired {
+        for login in &self.0 {
+            let channel = desired.channels.entry(login.clone()).or_insert_with(|| DesiredChannel {
+                name: login.clone(),
+                redundancy: 1,
+                ..DesiredChannel::default()
+            });
+            channel.suspended = false;
+        }
+        desired
     }
 }
 
@@ -131,7 +156,7 @@ impl State {
 
 impl Said {
     /// Logs each problem and note once, for as long as it is there.
-    fn say(&mut self, resolved: Resolved) -> Desired {
+    fn say(&mut self, resolved: Resolved) -> (Desired, Arc<BTreeSet<String>>) {
         let Resolved {
             desired,
             problems,
@@ -146,8 +171,8 @@ impl Said {
         if problems.is_empty() && !self.problems.is_empty() {
             tracing::info!("all manifests are good now");
         }
-        (self.problems, self.notes) = (problems, notes);
-        desired
+        (self.problems, self.notes) = (Arc::new(problems), notes);
+        (desired, Arc::clone(&self.problems))
     }
 
     fn unreadable(&mut self, path: &Path, error: &io::Error) {
