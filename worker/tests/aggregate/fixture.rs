@@ -14,23 +14,23 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
-pub const LIMIT: Duration = Duration::from_secs(30);
+pub(crate) const LIMIT: Duration = Duration::from_secs(30);
 
-pub fn now_ms() -> u64 {
+pub(crate) fn now_ms() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_millis() as u64
 }
 
 /// Servers, streams, a migrated store.
-pub struct Pipeline {
-    pub bus: Bus,
-    pub store: Store,
+pub(crate) struct Pipeline {
+    pub(crate) bus: Bus,
+    pub(crate) store: Store,
     shards: u16,
     /// Dropped last.
-    pub servers: Servers,
+    pub(crate) servers: Servers,
 }
 
 /// A running aggregator of this process.
-pub struct Aggregator {
+pub(crate) struct Aggregator {
     task: JoinHandle<Result<(), AggregateError>>,
     stop: CancellationToken,
     registry: Registry,
@@ -38,7 +38,9 @@ pub struct Aggregator {
 }
 
 impl Pipeline {
-    pub async fn start(shards: u16) -> Result<Self> {
+    pub(crate) async fn start(shards: u16) -> Result<Self> {
+        // Shown where a test fails.
+        let _ = tracing_subscriber::fmt().with_test_writer().try_init();
         let servers = Servers::start().await?;
         let config = BusConfig {
             url: servers.nats_url(),
@@ -62,7 +64,7 @@ impl Pipeline {
         Ok(pipeline)
     }
 
-    pub async fn ensure(&self) -> Result<()> {
+    pub(crate) async fn ensure(&self) -> Result<()> {
         let limits = StreamLimits {
             max_age: Duration::from_secs(86_400),
             max_bytes: 64 * 1024 * 1024,
@@ -71,25 +73,26 @@ impl Pipeline {
     }
 
     /// Starts an aggregator; leases of those before it are taken at once where `force`.
-    pub fn aggregate(&self, force: bool) -> Aggregator {
+    pub(crate) async fn aggregate(&self, force: bool) -> Result<Aggregator> {
         let (stop, registry, health) = (CancellationToken::new(), Registry::new(), Health::default());
         let options = AggregateOptions {
             bus: self.bus.clone(),
-            store: self.store.clone(),
+            // A pool of its own, as another process would have: a claim ends the previous owner's connections.
+            store: Store::connect(&StoreConfig::new(self.servers.database_url())).await?,
             force_claim: force,
             retention: Retention::default(),
         };
         let (ours, theirs, token) = (registry.clone(), health.clone(), stop.clone());
         let task = tokio::spawn(async move { aggregate::run(options, &ours, theirs, token).await });
-        Aggregator {
+        Ok(Aggregator {
             task,
             stop,
             registry,
             health,
-        }
+        })
     }
 
-    pub async fn publish(&self, instance: u64, number: u64, events: Vec<Event>) -> Result<u64> {
+    pub(crate) async fn publish(&self, instance: u64, number: u64, events: Vec<Event>) -> Result<u64> {
         let batch = Batch {
             slot: "a".to_owned(),
             instance,
@@ -105,7 +108,7 @@ impl Pipeline {
     }
 
     /// Publishes a plan for the channels, with phrases that match their own names.
-    pub async fn direct(&self, channels: &[u64], phrases: &[&str]) -> Result<()> {
+    pub(crate) async fn direct(&self, channels: &[u64], phrases: &[&str]) -> Result<()> {
         let set = PhraseSet {
             phrases: phrases
                 .iter()
@@ -132,7 +135,7 @@ impl Pipeline {
     }
 
     /// Publishes a directive that names this object.
-    pub async fn direct_to(&self, plan: String) -> Result<()> {
+    pub(crate) async fn direct_to(&self, plan: String) -> Result<()> {
         let (last, _) = self.bus.last_directive(0).await?;
         let directive = Directive {
             plan,
@@ -144,7 +147,7 @@ impl Pipeline {
     }
 
     /// One number from the store.
-    pub async fn number(&self, sql: &'static str) -> Result<i64> {
+    pub(crate) async fn number(&self, sql: &'static str) -> Result<i64> {
         let found: Option<i64> = sqlx::query_scalar(sql)
             .fetch_one(self.store.pool())
             .await
@@ -153,7 +156,7 @@ impl Pipeline {
     }
 
     /// Awaits that a query gives this number.
-    pub async fn eventually(&self, sql: &'static str, expected: i64) {
+    pub(crate) async fn eventually(&self, sql: &'static str, expected: i64) {
         eventually(sql, LIMIT, async || {
             let found = self.number(sql).await?;
             ensure!(found == expected, "{found} instead of {expected}");
@@ -165,18 +168,18 @@ impl Pipeline {
 
 impl Aggregator {
     /// Ends it in order.
-    pub async fn stop(self) -> Result<()> {
+    pub(crate) async fn stop(self) -> Result<()> {
         self.stop.cancel();
         Ok(tokio::time::timeout(LIMIT, self.task).await???)
     }
 
     /// Ends it as kill -9 would: nothing is flushed, nothing released.
-    pub async fn kill(self) {
+    pub(crate) async fn kill(self) {
         self.task.abort();
         let _ = self.task.await;
     }
 
-    pub async fn ready(&self) {
+    pub(crate) async fn ready(&self) {
         eventually("the aggregator is ready", LIMIT, async || {
             let waits = self.health.waits();
             if waits.is_empty() {
@@ -189,7 +192,7 @@ impl Aggregator {
     }
 
     /// The sum of a metric over its labels.
-    pub fn metric(&self, name: &str) -> f64 {
+    pub(crate) fn metric(&self, name: &str) -> f64 {
         let mut text = Vec::new();
         TextEncoder::new().encode(&self.registry.gather(), &mut text).unwrap();
         let text = String::from_utf8(text).unwrap();
@@ -200,7 +203,7 @@ impl Aggregator {
     }
 }
 
-pub fn message(key: u128, channel_id: u64, chatter_id: u64, text: &str) -> Event {
+pub(crate) fn message(key: u128, channel_id: u64, chatter_id: u64, text: &str) -> Event {
     let chatter = wire::Chatter {
         id: chatter_id,
         login: format!("user{chatter_id}"),
@@ -220,7 +223,7 @@ pub fn message(key: u128, channel_id: u64, chatter_id: u64, text: &str) -> Event
     event(key, channel_id, Kind::Message(message))
 }
 
-pub fn event(key: u128, channel_id: u64, kind: Kind) -> Event {
+pub(crate) fn event(key: u128, channel_id: u64, kind: Kind) -> Event {
     let now = now_ms();
     let mut event = Event {
         channel_id,

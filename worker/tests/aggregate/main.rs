@@ -14,7 +14,7 @@ const BY_CHATTER: &str = "SELECT sum(messages)::bigint FROM clamor.chatter_hour"
 #[tokio::test(flavor = "multi_thread")]
 async fn a_published_line_becomes_rows() -> Result<()> {
     let pipeline = Pipeline::start(2).await?;
-    let aggregator = pipeline.aggregate(false);
+    let aggregator = pipeline.aggregate(false).await?;
     aggregator.ready().await;
     let lines = (1..=10)
         .map(|key| message(key, 5, key as u64 % 3 + 1, "hello there Kappa"))
@@ -64,7 +64,7 @@ async fn a_published_line_becomes_rows() -> Result<()> {
 #[tokio::test(flavor = "multi_thread")]
 async fn the_same_lines_from_two_instances_count_once() -> Result<()> {
     let pipeline = Pipeline::start(1).await?;
-    let aggregator = pipeline.aggregate(false);
+    let aggregator = pipeline.aggregate(false).await?;
     for number in 1..=20 {
         let lines: Vec<_> = (0..50)
             .map(|line| message(u128::from(number) * 100 + line, 5, 9, "a"))
@@ -91,7 +91,7 @@ async fn the_same_lines_from_two_instances_count_once() -> Result<()> {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_killed_aggregator_counts_nothing_twice() -> Result<()> {
     let pipeline = Pipeline::start(1).await?;
-    let mut aggregator = pipeline.aggregate(true);
+    let mut aggregator = pipeline.aggregate(true).await?;
     let lines = |number: u64| {
         (0..20)
             .map(|line| message(u128::from(number) * 100 + line, 5, line as u64 + 1, "a"))
@@ -113,7 +113,7 @@ async fn a_killed_aggregator_counts_nothing_twice() -> Result<()> {
             })
             .await;
             aggregator.kill().await;
-            aggregator = pipeline.aggregate(true);
+            aggregator = pipeline.aggregate(true).await?;
         }
     }
     pipeline.eventually(MESSAGES, 800).await;
@@ -130,7 +130,7 @@ async fn a_killed_aggregator_counts_nothing_twice() -> Result<()> {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_phrase_counts_from_its_directive_on() -> Result<()> {
     let pipeline = Pipeline::start(1).await?;
-    let aggregator = pipeline.aggregate(false);
+    let aggregator = pipeline.aggregate(false).await?;
     pipeline.publish(1, 1, vec![message(1, 5, 9, "before: hello")]).await?;
     pipeline.direct(&[5], &["hello"]).await?;
     pipeline
@@ -178,14 +178,14 @@ async fn a_phrase_counts_from_its_directive_on() -> Result<()> {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_plan_holds_after_a_take_over() -> Result<()> {
     let pipeline = Pipeline::start(1).await?;
-    let aggregator = pipeline.aggregate(true);
+    let aggregator = pipeline.aggregate(true).await?;
     pipeline.direct(&[5], &["hello"]).await?;
     pipeline.publish(1, 1, vec![message(1, 5, 9, "hello")]).await?;
     pipeline
         .eventually("SELECT sum(matches)::bigint FROM clamor.phrase_minute", 1)
         .await;
     aggregator.kill().await;
-    let aggregator = pipeline.aggregate(true);
+    let aggregator = pipeline.aggregate(true).await?;
     pipeline.publish(1, 2, vec![message(2, 5, 9, "hello")]).await?;
     pipeline
         .eventually("SELECT sum(matches)::bigint FROM clamor.phrase_minute", 2)
@@ -196,7 +196,7 @@ async fn a_plan_holds_after_a_take_over() -> Result<()> {
 #[tokio::test(flavor = "multi_thread")]
 async fn what_cannot_be_decoded_goes_to_the_dead_letters_and_the_rest_counts() -> Result<()> {
     let pipeline = Pipeline::start(1).await?;
-    let aggregator = pipeline.aggregate(false);
+    let aggregator = pipeline.aggregate(false).await?;
     pipeline.bus.publish_batch(0, "bad", vec![0xff; 20].into()).await?;
     let mut ancient = message(2, 5, 9, "a");
     ancient.sent_at_ms = 1;
@@ -215,7 +215,7 @@ async fn what_cannot_be_decoded_goes_to_the_dead_letters_and_the_rest_counts() -
 #[tokio::test(flavor = "multi_thread")]
 async fn a_stream_that_was_made_anew_ends_coverage_and_is_counted_from_its_beginning() -> Result<()> {
     let pipeline = Pipeline::start(1).await?;
-    let aggregator = pipeline.aggregate(false);
+    let aggregator = pipeline.aggregate(false).await?;
     let joined = event(0, 5, Kind::Joined(Joined {}));
     pipeline.publish(1, 1, vec![joined, message(1, 5, 9, "a")]).await?;
     pipeline.publish(1, 2, vec![message(2, 5, 9, "a")]).await?;
@@ -227,7 +227,7 @@ async fn a_stream_that_was_made_anew_ends_coverage_and_is_counted_from_its_begin
         .delete_stream(pipeline.bus.names().stream(0))
         .await?;
     pipeline.ensure().await?;
-    let aggregator = pipeline.aggregate(false);
+    let aggregator = pipeline.aggregate(false).await?;
     pipeline.publish(1, 3, vec![message(3, 5, 9, "a")]).await?;
     pipeline.eventually(MESSAGES, 3).await;
     assert!(aggregator.metric("clamor_aggregate_alarms_total") >= 1.0);
@@ -245,7 +245,7 @@ async fn a_stream_that_was_made_anew_ends_coverage_and_is_counted_from_its_begin
 #[tokio::test(flavor = "multi_thread")]
 async fn aggregators_share_the_shards_and_hand_them_over() -> Result<()> {
     let pipeline = Pipeline::start(4).await?;
-    let first = pipeline.aggregate(false);
+    let first = pipeline.aggregate(false).await?;
     let owned = async |aggregator: &fixture::Aggregator, expected: f64| {
         eventually("the shards are shared", LIMIT, async || {
             let seen = aggregator.metric("clamor_aggregate_shards_owned");
@@ -258,7 +258,7 @@ async fn aggregators_share_the_shards_and_hand_them_over() -> Result<()> {
         .await;
     };
     owned(&first, 4.0).await;
-    let second = pipeline.aggregate(false);
+    let second = pipeline.aggregate(false).await?;
     owned(&first, 2.0).await;
     owned(&second, 2.0).await;
     first.stop().await?;
@@ -271,7 +271,7 @@ async fn aggregators_share_the_shards_and_hand_them_over() -> Result<()> {
 #[tokio::test(flavor = "multi_thread")]
 async fn the_stream_is_the_buffer_while_postgres_is_away() -> Result<()> {
     let mut pipeline = Pipeline::start(1).await?;
-    let aggregator = pipeline.aggregate(false);
+    let aggregator = pipeline.aggregate(false).await?;
     pipeline.publish(1, 1, vec![message(1, 5, 9, "a")]).await?;
     pipeline.eventually(MESSAGES, 1).await;
     pipeline.servers.kill_postgres();
@@ -290,7 +290,7 @@ async fn the_stream_is_the_buffer_while_postgres_is_away() -> Result<()> {
 #[tokio::test(flavor = "multi_thread")]
 async fn reading_goes_on_after_nats_was_away() -> Result<()> {
     let mut pipeline = Pipeline::start(1).await?;
-    let aggregator = pipeline.aggregate(false);
+    let aggregator = pipeline.aggregate(false).await?;
     pipeline
         .publish(
             1,
