@@ -89,6 +89,8 @@ pub async fn run(
     let upkeep = tokio::spawn(upkeep(owner.store.clone(), retention, shutdown.clone()));
     let ended = Claims {
         owner,
+        shards,
+        alone: force_claim,
         force: force_claim,
         owned: BTreeMap::new(),
         tasks: JoinSet::new(),
@@ -197,6 +199,11 @@ struct Owned {
 #[derive(Debug)]
 struct Claims {
     owner: Owner,
+    /// Of the pipeline.
+    shards: u16,
+    /// Nobody else is alive: whoever signed on a moment ago is dead, and its share is ours.
+    alone: bool,
+    /// The first claims take leases that have not run out.
     force: bool,
     owned: BTreeMap<u16, Owned>,
     tasks: JoinSet<()>,
@@ -236,15 +243,10 @@ impl Claims {
             aggregators: _,
             free,
         } = self.owner.store.fair_share(self.owner.id).await?;
-        let share = usize::from(share);
+        let share = usize::from(if self.alone { self.shards } else { share });
         self.hand_over(share);
         let mut missing = share.saturating_sub(self.owned.len());
-        // Who forces knows that nobody else is alive: all that it does not own itself.
-        let candidates: Vec<u16> = if self.force {
-            (0..u16::try_from(share).unwrap_or(u16::MAX)).collect()
-        } else {
-            free
-        };
+        let candidates: Vec<u16> = if self.force { (0..self.shards).collect() } else { free };
         let mut free = 0;
         for shard in candidates {
             if self.owned.contains_key(&shard) {
