@@ -90,11 +90,14 @@ pub async fn read_on_after(bus: &Bus, known: &Known, state: &StreamState, shard:
     Ok(reader.next().await?.seq - 1)
 }
 
-/// What the store will hold once every group stands at `seq` of the new history. Numbers and plan go on.
+/// What the store will hold once every group stands at `seq` of the new history and all coverage is closed. Numbers and
+/// plan go on.
 #[must_use]
 pub fn rebase(restored: &Restored, created: &str, seq: u64, msg_id: &str) -> Restored {
     let mut rebased = restored.clone();
     created.clone_into(&mut rebased.stream_created);
+    rebased.open_coverage.clear();
+    rebased.heard.clear();
     let fast = restored
         .positions
         .get(&Group::Fast.number())
@@ -196,7 +199,9 @@ mod tests {
                 ..Position::default()
             },
         );
+        restored.open_coverage.insert((5, 1, 1), 7);
         let rebased = rebase(&restored, "u", 0, "");
+        assert!(rebased.open_coverage.is_empty());
         assert_eq!(rebased.positions.len(), 1 + usize::from(SLICES));
         assert!(
             rebased
