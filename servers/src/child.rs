@@ -176,7 +176,7 @@ fn spawn(options: ChildOptions) -> std::io::Result<std::process::Child> {
     let ChildOptions {
         mut command,
         user,
-        lock,
+        input,
         log,
         stop_signal,
     } = options;

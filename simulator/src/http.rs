@@ -86,18 +86,36 @@ async fn progress(State(handle): State<Arc<Handle>>) -> Response {
 }
 
 async fn traffic(State(handle): State<Arc<Handle>>, Json(request): Json<TrafficRequest>) -> Response {
-    let TrafficRequest { stop, rate, seconds, wait_for_readers, wait } = request;
+    let TrafficRequest {
+        stop,
+        rate,
+        seconds,
+        wait_for_readers,
+        wait,
+    } = request;
     match (stop, rate) {
         (true, None) => handle.stop_traffic().await,
         (false, Some(rate)) => {
-            if let Err(error) = handle.start_traffic(Order { rate, seconds, wait_for_readers }).await {
+            if let Err(error) = handle
+                .start_traffic(Order {
+                    rate,
+                    seconds,
+                    wait_for_readers,
+                })
+                .await
+            {
                 return refuse(StatusCode::BAD_REQUEST, &error.to_string());
             }
             if wait && seconds.is_some() {
                 handle.traffic_finished().await;
             }
         }
-        _ => return refuse(StatusCode::BAD_REQUEST, r#"say {"rate": R, "seconds": S} or {"stop": true}"#),
+        _ => {
+            return refuse(
+                StatusCode::BAD_REQUEST,
+                r#"say {"rate": R, "seconds": S} or {"stop": true}"#,
+            );
+        }
     }
     Json(handle.progress().await).into_response()
 }
@@ -127,7 +145,11 @@ async fn connections(State(handle): State<Arc<Handle>>) -> Response {
 }
 
 async fn reconnect(State(handle): State<Arc<Handle>>, Json(request): Json<ReconnectRequest>) -> Response {
-    let ReconnectRequest { all, connections, grace_ms } = request;
+    let ReconnectRequest {
+        all,
+        connections,
+        grace_ms,
+    } = request;
     let most = match (all, connections) {
         (true, None) => usize::MAX,
         (false, Some(count)) => count,

@@ -3,7 +3,9 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use rcgen::{BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose};
+use rcgen::{
+    BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose,
+};
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::rustls::{self, ServerConfig};
@@ -33,8 +35,10 @@ pub enum TlsError {
 /// Makes both and writes the CA's certificate as PEM.
 pub(crate) fn acceptor(ca_file: &Path) -> Result<TlsAcceptor, TlsError> {
     let (ca_pem, issuer) = authority()?;
-    std::fs::write(ca_file, ca_pem)
-        .map_err(|source| TlsError::Write { file: ca_file.display().to_string(), source })?;
+    std::fs::write(ca_file, ca_pem).map_err(|source| TlsError::Write {
+        file: ca_file.display().to_string(),
+        source,
+    })?;
     let (certificate, key) = server_certificate(&issuer)?;
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let config = ServerConfig::builder_with_provider(provider)
@@ -46,7 +50,9 @@ pub(crate) fn acceptor(ca_file: &Path) -> Result<TlsAcceptor, TlsError> {
 
 fn authority() -> Result<(String, Issuer<'static, KeyPair>), TlsError> {
     let mut params = CertificateParams::new(Vec::new())?;
-    params.distinguished_name.push(DnType::CommonName, "clamor-simulator test CA");
+    params
+        .distinguished_name
+        .push(DnType::CommonName, "clamor-simulator test CA");
     params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
     params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
     let key = KeyPair::generate()?;
@@ -64,5 +70,8 @@ fn server_certificate(
     params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
     let key = KeyPair::generate()?;
     let certificate = params.signed_by(&key, issuer)?;
-    Ok((certificate.der().clone(), PrivatePkcs8KeyDer::from(key.serialize_der()).into()))
+    Ok((
+        certificate.der().clone(),
+        PrivatePkcs8KeyDer::from(key.serialize_der()).into(),
+    ))
 }

@@ -71,7 +71,10 @@ pub(crate) struct Replay {
 impl Replay {
     /// Learns the file's channels and builds them.
     pub(crate) fn open(config: &ReplayConfig, town: Arc<Town>) -> Result<Self, ReplayError> {
-        let channels = channels(&config.file).map_err(|source| ReplayError::Read { file: config.file.clone(), source })?;
+        let channels = channels(&config.file).map_err(|source| ReplayError::Read {
+            file: config.file.clone(),
+            source,
+        })?;
         if channels.is_empty() {
             return Err(ReplayError::NoChat(config.file.clone()));
         }
@@ -158,7 +161,9 @@ impl Replay {
         }
         match reading.await {
             Ok(Ok(())) => {}
-            Ok(Err(error)) => tracing::error!(file = %self.file.display(), %error, "failed to read the file to its end"),
+            Ok(Err(error)) => {
+                tracing::error!(file = %self.file.display(), %error, "failed to read the file to its end")
+            }
             Err(error) => tracing::error!(%error, "the file's reader ended unexpectedly"),
         }
         self.readers_have_all_but(0).await;
@@ -183,7 +188,9 @@ impl Replay {
                 return true;
             }
             // A closed channel: the simulator stops.
-            sender.blocking_send(std::mem::replace(&mut parcel, Vec::with_capacity(PARCEL))).is_ok()
+            sender
+                .blocking_send(std::mem::replace(&mut parcel, Vec::with_capacity(PARCEL)))
+                .is_ok()
         })?;
         let _ = sender.blocking_send(parcel);
         Ok(())
@@ -192,7 +199,12 @@ impl Replay {
     fn spoken(&self, recorded: Recorded<'_>) -> Option<Spoken> {
         let &(room, channel_id) = self.rooms.get(recorded.login)?;
         let record = recorded.record(channel_id);
-        Some(Spoken { room, line: recorded.line(), record, change: None })
+        Some(Spoken {
+            room,
+            line: recorded.line(),
+            record,
+            change: None,
+        })
     }
 }
 
