@@ -1,7 +1,7 @@
 //! Phrases: counting what thousands of patterns match in each message.
 //!
 //! ```text
-//! text ─► fold case ─► Aho-Corasick over the literals ─► active? ─► pure literal: counted as found
+//! text ─► fold case ─► Aho-Corasick over the literals ─► active? ─► pure literal (or `\bword\b`): counted
 //!                      that the patterns require                 └► otherwise: the regex counts
 //! ```
 //!

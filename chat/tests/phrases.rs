@@ -40,8 +40,15 @@ fn pattern() -> impl Strategy<Value = String> {
     })
 }
 
+/// Literals between word boundaries, which have a way of their own.
+fn word() -> impl Strategy<Value = String> {
+    let boundary = || prop::sample::select(vec!["", r"\b"]);
+    let letters = prop::collection::vec(letter(), 1..3).prop_map(|letters| letters.concat());
+    (boundary(), letters, boundary()).prop_map(|(start, letters, end)| format!("{start}{letters}{end}"))
+}
+
 fn spec() -> impl Strategy<Value = Spec> {
-    (pattern(), any::<bool>())
+    (prop_oneof![3 => pattern(), 1 => word()], any::<bool>())
         .prop_map(|(pattern, case_sensitive)| Spec {
             pattern,
             case_sensitive,

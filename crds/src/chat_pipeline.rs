@@ -40,7 +40,7 @@ use serde::{Deserialize, Serialize};
     printcolumn(name = "Aggregate", type_ = "integer", json_path = ".status.aggregate.ready"),
     printcolumn(name = "Lag", type_ = "string", json_path = ".status.commitLag", priority = 1),
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"),
-    validation = Rule::new("self.metadata.name.matches('^[a-z]([a-z0-9-]{0,38}[a-z0-9])?$')")
+    validation = Rule::new("self.metadata.name.size() <= 40 && self.metadata.name.matches('^[a-z][a-z0-9-]*$')")
         .message("metadata.name must begin with a letter and have at most 40 of a-z, 0-9 and -, such as main: Deployments, streams and schemas are named after it")
 )]
 #[serde(rename_all = "camelCase")]

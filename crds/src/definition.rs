@@ -74,6 +74,7 @@ fn shape(schema: &mut Value) {
     let Some(node) = schema.as_object_mut() else { return };
     node.remove("nullable");
     drop_foreign_format(node);
+    join_lines(node);
     for (keyword, child) in node.iter_mut() {
         match keyword.as_str() {
             "properties" => child
@@ -84,6 +85,16 @@ fn shape(schema: &mut Value) {
             "items" | "additionalProperties" => shape(child),
             _ => {}
         }
+    }
+}
+
+// Descriptions are our comments, whose lines end where the source's do.
+fn join_lines(node: &mut Map<String, Value>) {
+    if let Some(Value::String(description)) = node.get_mut("description") {
+        let paragraphs = description
+            .split("\n\n")
+            .map(|paragraph| paragraph.lines().collect::<Vec<_>>().join(" "));
+        *description = paragraphs.collect::<Vec<_>>().join("\n\n");
     }
 }
 

@@ -15,6 +15,8 @@
 
 // kube's KubeSchema derive repeats each public struct inside a function, where nothing can reach it.
 #![allow(unreachable_pub)]
+// Printer columns are attributes, and several have one type or priority.
+#![allow(clippy::duplicated_attributes)]
 
 pub mod channel_discovery;
 pub mod chat_pipeline;

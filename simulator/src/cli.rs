@@ -75,8 +75,8 @@ pub(crate) struct Cli {
     /// What is said
     #[arg(long, env = "SIMULATOR_KINDS", value_enum, default_value_t = Kinds::All)]
     kinds: Kinds,
-    /// How many pairs of channels share their chat (0 and 1, 2 and 3 …)
-    #[arg(long, env = "SIMULATOR_SHARED_PAIRS", value_name = "N", default_value_t = 2)]
+    /// How many pairs of channels share their chat (2 and 3, 4 and 5 …)
+    #[arg(long, env = "SIMULATOR_SHARED_PAIRS", value_name = "N", default_value_t = 1)]
     shared_pairs: usize,
     /// Every login exists that somebody JOINs, with a room-id of its own, and gets traffic
     #[arg(long, env = "SIMULATOR_ANY_CHANNEL")]

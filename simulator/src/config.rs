@@ -33,7 +33,7 @@ pub struct Config {
     pub phrase_probability: f64,
     /// What is said.
     pub kinds: Kinds,
-    /// How many pairs of channels (0 and 1, 2 and 3 …) share their chat.
+    /// How many pairs of channels (2 and 3, 4 and 5 …) share their chat.
     pub shared_pairs: usize,
     /// Whether every login exists that somebody JOINs. Otherwise such a JOIN gets no answer, as on Twitch.
     pub any_channel: bool,
@@ -65,7 +65,7 @@ impl Default for Config {
             phrases: DEFAULT_PHRASES.map(str::to_owned).to_vec(),
             phrase_probability: 0.02,
             kinds: Kinds::All,
-            shared_pairs: 2,
+            shared_pairs: 1,
             any_channel: false,
             replay: None,
             detail: Detail::Counts,

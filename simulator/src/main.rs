@@ -3,6 +3,7 @@
 mod cli;
 
 use std::io::{self, IsTerminal as _, Read as _, Write as _};
+use std::net::SocketAddr;
 
 use anyhow::Context as _;
 use clamor_simulator::Simulator;
@@ -47,7 +48,8 @@ fn start_logging() {
 /// Programs that start the simulator on free ports read this line.
 fn announce(simulator: &Simulator) -> io::Result<()> {
     let (irc, tls, http) = (simulator.irc_addr, simulator.tls_addr, simulator.http_addr);
-    tracing::info!(%irc, ?tls, ?http, "listening");
+    let text = |addr: Option<SocketAddr>| addr.map(|addr| addr.to_string());
+    tracing::info!(%irc, tls = text(tls), http = text(http), "listening");
     let mut stdout = io::stdout().lock();
     writeln!(
         stdout,

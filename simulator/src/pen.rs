@@ -16,18 +16,6 @@ pub(crate) struct Line {
 }
 
 impl Line {
-    /// A line without tags that everybody hears.
-    pub(crate) fn plain(text: &str) -> Self {
-        let mut bytes = BytesMut::with_capacity(text.len() + 2);
-        bytes.put_slice(text.as_bytes());
-        bytes.put_slice(b"\r\n");
-        Self {
-            bytes: bytes.freeze(),
-            untagged_at: 0,
-            command: false,
-        }
-    }
-
     /// A recorded line; `untagged_at` as above.
     pub(crate) fn recorded(bytes: Bytes, untagged_at: usize, command: bool) -> Self {
         Self {

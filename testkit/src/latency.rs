@@ -61,11 +61,7 @@ mod tests {
         }
         let text = describe("commit", &histogram);
         assert!(text.starts_with("commit: 7 samples"));
-        let in_bars: u64 = text
-            .lines()
-            .filter(|line| line.contains('#'))
-            .map(|line| count_of(line))
-            .sum();
+        let in_bars: u64 = text.lines().filter(|line| line.contains('#')).map(count_of).sum();
         assert_eq!(in_bars, 7, "{text}");
     }
 

@@ -14,7 +14,7 @@ use crate::TestFolder;
 use crate::folder::remove_servers_folder;
 
 /// The variable that names PostgreSQL's major version.
-pub const POSTGRES_VERSION: &str = "CLAMOR_TEST_POSTGRES";
+const POSTGRES_VERSION: &str = "CLAMOR_TEST_POSTGRES";
 
 /// Which servers a test needs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -42,9 +42,9 @@ impl SimulatorOptions {
         self
     }
 
-    /// A flag with its value, such as `("--channels", 200)`.
+    /// A flag with its value, such as `("--channels", &200)`.
     #[must_use]
-    pub fn flag(mut self, name: &str, value: impl ToString) -> Self {
+    pub fn flag(mut self, name: &str, value: &(impl ToString + ?Sized)) -> Self {
         self.args.extend([name.to_owned(), value.to_string()]);
         self
     }

@@ -37,14 +37,13 @@ pub(super) fn fold_str(text: &str) -> String {
 
 /// Appends the text with its non-ASCII code points folded; ASCII is left as it is, for an automaton that ignores the
 /// case of ASCII by itself. A code point may fold to ASCII.
-pub(super) fn fold_beyond_ascii(text: &str, folded: &mut Vec<u8>) {
-    let mut buffer = [0; 4];
+pub(super) fn fold_beyond_ascii(text: &str, folded: &mut String) {
     for character in text.chars() {
-        if character.is_ascii() {
-            folded.push(character as u8);
+        folded.push(if character.is_ascii() {
+            character
         } else {
-            folded.extend_from_slice(fold(character).encode_utf8(&mut buffer).as_bytes());
-        }
+            fold(character)
+        });
     }
 }
 
@@ -127,9 +126,17 @@ mod tests {
     }
 
     #[test]
+    fn folding_keeps_word_characters() {
+        for character in '\0'..=char::MAX {
+            let word = regex_syntax::is_word_character(character);
+            assert_eq!(regex_syntax::is_word_character(fold(character)), word, "{character:?}");
+        }
+    }
+
+    #[test]
     fn only_what_is_beyond_ascii_is_folded_for_the_automaton() {
-        let mut folded = Vec::new();
+        let mut folded = String::new();
         fold_beyond_ascii("AΩ\u{212A}b", &mut folded);
-        assert_eq!(folded, format!("A{}kb", fold('ω')).into_bytes());
+        assert_eq!(folded, format!("A{}kb", fold('ω')));
     }
 }

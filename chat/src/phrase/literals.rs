@@ -5,7 +5,7 @@
 //! too, keeps one automaton for all: a literal only nominates, the regex confirms.
 
 use super::fold::{fold, fold_str, orbit};
-use regex_syntax::hir::{Class, Hir, HirKind, Repetition};
+use regex_syntax::hir::{Class, Hir, HirKind, Look, Repetition};
 use std::cmp::Reverse;
 
 /// A larger character class is "anything".
@@ -36,9 +36,40 @@ pub(super) fn required(hir: &Hir) -> Option<Vec<String>> {
     requirement(analyse(hir))
 }
 
-/// The folded literal, where the pattern matches that literal in any case and nothing else: its count in a folded text is
-/// then the pattern's.
-pub(super) fn folded_literal(hir: &Hir) -> Option<String> {
+/// A pattern that matches a literal in any case and nothing else: its hits in a folded text are the pattern's.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct FoldedLiteral {
+    pub(super) text: String,
+    /// `\b` before it.
+    pub(super) word_start: bool,
+    /// `\b` after it.
+    pub(super) word_end: bool,
+}
+
+/// The folded literal, where the pattern is one.
+pub(super) fn folded_literal(hir: &Hir) -> Option<FoldedLiteral> {
+    let is_boundary = |part: &Hir| matches!(part.kind(), HirKind::Look(Look::WordUnicode));
+    let parts = match hir.kind() {
+        HirKind::Concat(parts) => parts.as_slice(),
+        _ => std::slice::from_ref(hir),
+    };
+    let (word_start, parts) = match parts {
+        [first, rest @ ..] if is_boundary(first) => (true, rest),
+        _ => (false, parts),
+    };
+    let (word_end, parts) = match parts {
+        [rest @ .., last] if is_boundary(last) => (true, rest),
+        _ => (false, parts),
+    };
+    let text: String = parts.iter().map(folded_text).collect::<Option<_>>()?;
+    (!text.is_empty()).then_some(FoldedLiteral {
+        text,
+        word_start,
+        word_end,
+    })
+}
+
+fn folded_text(hir: &Hir) -> Option<String> {
     match hir.kind() {
         HirKind::Literal(literal) => {
             let text = std::str::from_utf8(&literal.0).ok()?;
@@ -49,8 +80,8 @@ pub(super) fn folded_literal(hir: &Hir) -> Option<String> {
             let first = class.ranges().first()?.start();
             (*class == orbit(first)).then(|| fold(first).to_string())
         }
-        HirKind::Capture(capture) => folded_literal(&capture.sub),
-        HirKind::Concat(parts) => parts.iter().map(folded_literal).collect(),
+        HirKind::Capture(capture) => folded_text(&capture.sub),
+        HirKind::Concat(parts) => parts.iter().map(folded_text).collect(),
         _ => None,
     }
 }
@@ -296,11 +327,36 @@ mod tests {
 
     #[test]
     fn only_a_pattern_that_matches_every_case_is_a_folded_literal() {
-        assert_eq!(folded_literal(&parse("KeKW ß 7")), Some("kekw ß 7".to_owned()));
-        assert_eq!(folded_literal(&parse("(Kappa)")), Some("kappa".to_owned()));
-        for pattern in ["(?-i)Kappa", "(?-i:K)appa", r"\bgg\b", "a|b", "a+", "[ab]", "(?-u:k)"] {
-            assert_eq!(folded_literal(&parse(pattern)), None, "{pattern}");
+        let text = |pattern: &str| folded_literal(&parse(pattern)).map(|literal| literal.text);
+        assert_eq!(text("KeKW ß 7"), Some("kekw ß 7".to_owned()));
+        assert_eq!(text("(Kappa)"), Some("kappa".to_owned()));
+        assert_eq!(text("(?-i)7!"), Some("7!".to_owned()));
+        for pattern in [
+            "(?-i)Kappa",
+            "(?-i:K)appa",
+            r"g\bg",
+            r"(?-u:\bg)",
+            "^g",
+            "a|b",
+            "a+",
+            "[ab]",
+            "(?-u:k)",
+        ] {
+            assert_eq!(text(pattern), None, "{pattern}");
         }
-        assert_eq!(folded_literal(&parse("(?-i)7!")), Some("7!".to_owned()));
+    }
+
+    #[test]
+    fn word_boundaries_around_a_literal_are_kept() {
+        let literal = |word_start, word_end| {
+            Some(FoldedLiteral {
+                text: "gg".to_owned(),
+                word_start,
+                word_end,
+            })
+        };
+        assert_eq!(folded_literal(&parse(r"\bGG\b")), literal(true, true));
+        assert_eq!(folded_literal(&parse(r"\bGG")), literal(true, false));
+        assert_eq!(folded_literal(&parse(r"GG\b")), literal(false, true));
     }
 }

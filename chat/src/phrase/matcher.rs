@@ -2,7 +2,7 @@
 
 use super::compile::{PhraseError, Spec, compile, parse};
 use super::fold::fold_beyond_ascii;
-use super::literals::{folded_literal, required};
+use super::literals::{FoldedLiteral, folded_literal, required};
 use aho_corasick::{AhoCorasick, AhoCorasickKind, MatchKind};
 use regex::Regex;
 use rustc_hash::FxHashMap;
@@ -19,8 +19,8 @@ pub struct Matcher {
     starts: Vec<u32>,
     /// Patterns by literal.
     nominated: Vec<u32>,
-    /// Pattern → what confirms it; none: its folded literal is the whole of it.
-    regexes: Vec<Option<Regex>>,
+    /// Pattern → what confirms it.
+    confirm: Vec<Confirm>,
     /// Patterns that always run.
     unfiltered: Vec<u32>,
 }
@@ -29,7 +29,7 @@ impl fmt::Debug for Matcher {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter
             .debug_struct("Matcher")
-            .field("patterns", &self.regexes.len())
+            .field("patterns", &self.confirm.len())
             .field("literals", &self.starts.len().saturating_sub(1))
             .field("unfiltered", &self.unfiltered.len())
             .finish_non_exhaustive()
@@ -42,12 +42,12 @@ impl Matcher {
     /// # Errors
     /// The first pattern that is refused, by index.
     pub fn build(specs: &[Spec]) -> Result<Self, (usize, PhraseError)> {
-        let mut regexes = Vec::with_capacity(specs.len());
+        let mut confirm = Vec::with_capacity(specs.len());
         let mut unfiltered = Vec::new();
         let mut by_literal: FxHashMap<String, Vec<u32>> = FxHashMap::default();
         for (index, spec) in specs.iter().enumerate() {
             let pattern = Pattern::compile(spec).map_err(|error| (index, error))?;
-            regexes.push(pattern.regex);
+            confirm.push(pattern.confirm);
             let index = u32::try_from(index).map_err(|_| (index, PhraseError::Invalid("too many".to_owned())))?;
             match pattern.literals {
                 Some(literals) => {
@@ -72,7 +72,7 @@ impl Matcher {
             automaton,
             starts,
             nominated,
-            regexes,
+            confirm,
             unfiltered,
         })
     }
@@ -80,13 +80,13 @@ impl Matcher {
     /// How many patterns.
     #[must_use]
     pub fn len(&self) -> usize {
-        self.regexes.len()
+        self.confirm.len()
     }
 
     /// Whether there is none.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.regexes.is_empty()
+        self.confirm.is_empty()
     }
 
     /// Patterns that require no literal and so run over every message of their channels: few, or it gets slow.
@@ -105,7 +105,7 @@ impl Matcher {
             tallies,
             touched,
         } = scratch;
-        tallies.resize(self.regexes.len(), Tally::default());
+        tallies.resize(self.confirm.len(), Tally::default());
         self.nominate(text, active, folded, tallies, touched);
         touched.extend(
             self.unfiltered
@@ -116,9 +116,9 @@ impl Matcher {
         for pattern in touched.drain(..) {
             let index = pattern as usize;
             let tally = std::mem::take(&mut tallies[index]);
-            let matches = match &self.regexes[index] {
-                None => tally.matches,
-                Some(regex) => u32::try_from(regex.find_iter(text).count()).unwrap_or(u32::MAX),
+            let matches = match &self.confirm[index] {
+                Confirm::Literal { .. } => tally.matches,
+                Confirm::Regex(regex) => u32::try_from(regex.find_iter(text).count()).unwrap_or(u32::MAX),
             };
             if matches > 0 {
                 found(index, matches);
@@ -131,13 +131,13 @@ impl Matcher {
         &self,
         text: &str,
         active: &ActiveSet,
-        folded: &mut Vec<u8>,
+        folded: &mut String,
         tallies: &mut [Tally],
         touched: &mut Vec<u32>,
     ) {
         let Some(automaton) = &self.automaton else { return };
         let haystack = if text.is_ascii() {
-            text.as_bytes()
+            text
         } else {
             folded.clear();
             fold_beyond_ascii(text, folded);
@@ -151,6 +151,12 @@ impl Matcher {
                     continue;
                 }
                 let tally = &mut tallies[*pattern as usize];
+                if let Confirm::Literal { word_start, word_end } = self.confirm[*pattern as usize]
+                    && (word_start && !is_word_boundary(haystack, hit.start())
+                        || word_end && !is_word_boundary(haystack, hit.end()))
+                {
+                    continue;
+                }
                 if tally.matches == 0 {
                     touched.push(*pattern);
                 }
@@ -166,9 +172,29 @@ impl Matcher {
     }
 }
 
+/// What confirms that a literal's hit is its pattern's match.
+enum Confirm {
+    /// The folded literal is the whole pattern, perhaps between word boundaries: counted as found.
+    Literal { word_start: bool, word_end: bool },
+    /// The regex counts.
+    Regex(Regex),
+}
+
+/// Whether `\b` matches here: a word character on one side only.
+fn is_word_boundary(text: &str, at: usize) -> bool {
+    let is_word = |character: char| match character {
+        '\0'..='\x7f' => character.is_ascii_alphanumeric() || character == '_',
+        // The tables are in the build: `regex` itself is built with them.
+        _ => regex_syntax::try_is_word_character(character).unwrap_or(false),
+    };
+    let before = text[..at].chars().next_back().is_some_and(is_word);
+    let after = text[at..].chars().next().is_some_and(is_word);
+    before != after
+}
+
 /// A pattern on its way into the matcher.
 struct Pattern {
-    regex: Option<Regex>,
+    confirm: Confirm,
     literals: Option<Vec<String>>,
 }
 
@@ -176,12 +202,16 @@ impl Pattern {
     fn compile(spec: &Spec) -> Result<Self, PhraseError> {
         let hir = parse(spec)?;
         match folded_literal(&hir) {
-            Some(literal) => Ok(Self {
-                regex: None,
-                literals: Some(vec![literal]),
+            Some(FoldedLiteral {
+                text,
+                word_start,
+                word_end,
+            }) => Ok(Self {
+                confirm: Confirm::Literal { word_start, word_end },
+                literals: Some(vec![text]),
             }),
             None => Ok(Self {
-                regex: Some(compile(spec)?),
+                confirm: Confirm::Regex(compile(spec)?),
                 literals: required(&hir),
             }),
         }
@@ -255,7 +285,7 @@ impl FromIterator<usize> for ActiveSet {
 #[derive(Debug, Default)]
 pub struct Scratch {
     /// The text, folded.
-    folded: Vec<u8>,
+    folded: String,
     /// By pattern; all zero between messages.
     tallies: Vec<Tally>,
     /// Patterns with a tally.

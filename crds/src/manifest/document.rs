@@ -140,3 +140,101 @@ fn list_items(mut value: Value) -> Vec<Value> {
         None => vec![value],
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn values(text: &str) -> Vec<Result<Value, Reason>> {
+        read(text)
+            .into_iter()
+            .map(|document| document.content.map_err(|refusal| refusal.reason))
+            .collect()
+    }
+
+    #[test]
+    fn documents_are_parted_and_empty_ones_are_no_objects() {
+        let text = "# a file\n---\na: 1\n--- # second\nb: 2\n---\n---\n\n# end\n";
+        assert_eq!(values(text), [Ok(json!({ "a": 1 })), Ok(json!({ "b": 2 }))]);
+        assert_eq!(values(""), []);
+        assert_eq!(values("\u{feff}# only a comment"), []);
+    }
+
+    #[test]
+    fn one_document_that_is_not_yaml_does_not_hide_the_others() {
+        let found = values("a: 1\n---\nb: [1\n---\nc: 3\n");
+        assert_eq!(
+            found,
+            [Ok(json!({ "a": 1 })), Err(Reason::InvalidYaml), Ok(json!({ "c": 3 }))]
+        );
+    }
+
+    #[test]
+    fn json_and_windows_line_ends_are_read() {
+        assert_eq!(
+            values("{\"a\": [1, true, null]}"),
+            [Ok(json!({ "a": [1, true, null] }))]
+        );
+        assert_eq!(
+            values("a: 1\r\n---\r\nb: 2\r\n"),
+            [Ok(json!({ "a": 1 })), Ok(json!({ "b": 2 }))]
+        );
+    }
+
+    #[test]
+    fn scalars_are_read_as_kubectl_reads_them() {
+        let found = values("{a: yes, b: 'yes', c: 0755, d: 1.5, e: ~, f: \"7\"}");
+        assert_eq!(
+            found,
+            [Ok(
+                json!({ "a": true, "b": "yes", "c": 493, "d": 1.5, "e": null, "f": "7" })
+            )]
+        );
+    }
+
+    #[test]
+    fn the_items_of_a_list_are_objects_of_their_own() {
+        let found = values("kind: List\nitems:\n- a: 1\n- b: 2\n");
+        assert_eq!(found, [Ok(json!({ "a": 1 })), Ok(json!({ "b": 2 }))]);
+        assert_eq!(
+            values("kind: Phrase\nitems: [1]\n"),
+            [Ok(json!({ "kind": "Phrase", "items": [1] }))]
+        );
+    }
+
+    #[test]
+    fn a_key_that_comes_twice_is_refused() {
+        assert_eq!(values("a: 1\na: 2\n"), [Err(Reason::InvalidYaml)]);
+    }
+
+    #[test]
+    fn a_file_over_the_limit_is_refused_unread() {
+        assert_eq!(values(&"# x\n".repeat(MAX_BYTES / 4 + 1)), [Err(Reason::TooLarge)]);
+    }
+
+    #[test]
+    fn aliases_may_repeat_a_little_but_never_multiply() {
+        assert_eq!(
+            values("a: &x {k: 1}\nb: *x\n"),
+            [Ok(json!({ "a": { "k": 1 }, "b": { "k": 1 } }))]
+        );
+        let mut bomb = String::from("a0: &a0 [lol, lol, lol, lol, lol, lol, lol, lol, lol, lol]\n");
+        for level in 1..10 {
+            let below = vec![format!("*a{}", level - 1); 10].join(", ");
+            bomb.push_str(&format!("a{level}: &a{level} [{below}]\n"));
+        }
+        assert_eq!(values(&bomb), [Err(Reason::TooLarge)]);
+        let large = format!("a: &x \"{}\"\nb: [*x, *x]\n", "x".repeat(MAX_BYTES_WITH_ALIASES));
+        assert_eq!(values(&large), [Err(Reason::TooLarge)]);
+    }
+
+    #[test]
+    fn a_document_that_is_too_deep_is_refused() {
+        let deep = format!("a: {}{}", "[".repeat(5_000), "]".repeat(5_000));
+        assert_eq!(values(&deep).len(), 1);
+        assert!(values(&deep)[0].is_err());
+        let block: String = (0..200).map(|depth| format!("{}a:\n", " ".repeat(depth))).collect();
+        assert!(values(&block)[0].is_err());
+    }
+}

@@ -3,6 +3,11 @@
 use std::fmt;
 use thiserror::Error;
 
+// What is quoted from a file may be anything of any length; a message stays one line that can be read.
+const MAX_FIELD: usize = 200;
+const MAX_MESSAGE: usize = 600;
+const MAX_PROBLEMS: usize = 20;
+
 /// One object (or document) that was refused.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub struct ManifestError {
@@ -14,7 +19,7 @@ pub struct ManifestError {
     pub object: String,
     /// What kind of error.
     pub reason: Reason,
-    /// All that is wrong; never empty.
+    /// What is wrong, at most 20 things; never empty.
     pub problems: Vec<Problem>,
 }
 
@@ -75,7 +80,12 @@ impl Reason {
 
 impl ManifestError {
     pub(super) fn new(file: &str, document: usize, object: String, refusal: super::Refusal) -> Self {
-        let super::Refusal { reason, problems } = refusal;
+        let super::Refusal { reason, mut problems } = refusal;
+        for problem in &mut problems {
+            problem.field = shorten(&problem.field, MAX_FIELD);
+            problem.message = shorten(&problem.message, MAX_MESSAGE);
+        }
+        problems.truncate(MAX_PROBLEMS);
         Self {
             file: file.to_owned(),
             document,

@@ -106,10 +106,14 @@ pub(super) fn problem(error: &ValidationError<'_>) -> Problem {
             format!("Unsupported value: {found}: supported values: {}", listed(options)),
         ),
         ValidationErrorKind::Type { .. } => (path.clone(), wrong_type(error, &found)),
-        ValidationErrorKind::Maximum { limit } => (path, invalid(format!("should be less than or equal to {limit}"))),
-        ValidationErrorKind::Minimum { limit } => {
-            (path, invalid(format!("should be greater than or equal to {limit}")))
-        }
+        ValidationErrorKind::Maximum { limit } => (
+            path,
+            invalid(format!("should be less than or equal to {}", plain(limit))),
+        ),
+        ValidationErrorKind::Minimum { limit } => (
+            path,
+            invalid(format!("should be greater than or equal to {}", plain(limit))),
+        ),
         ValidationErrorKind::MaxLength { limit } => (path, format!("Too long: may not be more than {limit} bytes")),
         ValidationErrorKind::MinLength { limit } => (path, invalid(format!("should be at least {limit} chars long"))),
         ValidationErrorKind::MaxItems { limit } => (path, format!("Too many: must have at most {limit} items")),
@@ -130,6 +134,12 @@ pub(super) fn problem(error: &ValidationError<'_>) -> Problem {
     }
 }
 
+// A definition keeps bounds as floating point: 3.0 is written as 3.
+fn plain(limit: &Value) -> String {
+    let text = limit.to_string();
+    text.strip_suffix(".0").map_or(text.clone(), str::to_owned)
+}
+
 fn wrong_type(error: &ValidationError<'_>, found: &str) -> String {
     let expected = match error.kind() {
         ValidationErrorKind::Type {
@@ -137,11 +147,11 @@ fn wrong_type(error: &ValidationError<'_>, found: &str) -> String {
         } => one.to_string(),
         ValidationErrorKind::Type {
             kind: jsonschema::error::TypeKind::Multiple(several),
-        } => several
-            .iter()
-            .map(|one| one.to_string())
-            .collect::<Vec<_>>()
-            .join(" or "),
+        } => {
+            let mut names: Vec<_> = several.iter().map(|one| one.to_string()).collect();
+            names.sort();
+            names.join(",")
+        }
         _ => "another type".to_owned(),
     };
     let hint = match (expected.as_str(), error.instance().as_ref()) {
@@ -175,4 +185,72 @@ fn path(pointer: &str) -> String {
         }
     }
     path
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn accepts(schema: &Value, value: &Value) -> bool {
+        jsonschema::options()
+            .should_validate_formats(true)
+            .build(&from_structural(schema))
+            .unwrap()
+            .is_valid(value)
+    }
+
+    #[test]
+    fn null_passes_only_where_the_field_is_nullable() {
+        let plain = json!({ "type": "string", "enum": ["a"] });
+        let nullable = json!({ "type": "string", "enum": ["a"], "nullable": true });
+        assert!(!accepts(&plain, &Value::Null));
+        assert!(accepts(&nullable, &Value::Null));
+        assert!(!accepts(&nullable, &json!("b")));
+    }
+
+    #[test]
+    fn int_or_string_takes_either_and_holds_the_pattern_to_strings() {
+        let schema = json!({ "x-kubernetes-int-or-string": true, "pattern": "^[0-9]+m$" });
+        assert!(accepts(&schema, &json!(5)));
+        assert!(accepts(&schema, &json!("5m")));
+        assert!(!accepts(&schema, &json!("5")));
+        assert!(!accepts(&schema, &json!(0.5)));
+        assert!(!accepts(&schema, &json!(true)));
+    }
+
+    #[test]
+    fn formats_bound_integers_and_times() {
+        assert!(!accepts(
+            &json!({ "type": "integer", "format": "int32" }),
+            &json!(3_000_000_000_u64)
+        ));
+        assert!(accepts(
+            &json!({ "type": "integer", "format": "int64" }),
+            &json!(3_000_000_000_u64)
+        ));
+        let time = json!({ "type": "string", "format": "date-time" });
+        assert!(accepts(&time, &json!("2026-01-02T03:04:05Z")));
+        assert!(!accepts(&time, &json!("yesterday")));
+    }
+
+    #[test]
+    fn an_exclusive_bound_is_a_flag_in_openapi() {
+        let schema = json!({ "type": "integer", "minimum": 0, "exclusiveMinimum": true });
+        assert!(!accepts(&schema, &json!(0)));
+        assert!(accepts(&schema, &json!(1)));
+    }
+
+    #[test]
+    fn a_list_that_is_a_set_has_no_value_twice() {
+        let schema = json!({ "type": "array", "x-kubernetes-list-type": "set", "items": { "type": "string" } });
+        assert!(accepts(&schema, &json!(["a", "b"])));
+        assert!(!accepts(&schema, &json!(["a", "a"])));
+    }
+
+    #[test]
+    fn a_path_reads_as_in_kubernetes() {
+        assert_eq!(path("/spec/languages/1"), "spec.languages[1]");
+        assert_eq!(path("/spec/labels/a~1b"), "spec.labels.a/b");
+        assert_eq!(path(""), "");
+    }
 }

@@ -110,18 +110,14 @@ fn label_problems(labels: Option<&Value>, problems: &mut Vec<Problem>) {
     for (key, value) in entries("metadata.labels", labels, problems) {
         let field = "metadata.labels";
         if !is_qualified_name(key) {
-            let message = format!(
-                "Invalid value: \"{}\": write a label key such as team or example.org/team",
-                shorten(key, 60)
-            );
-            problems.push(problem(field, "labelKey", message));
+            problems.push(problem(field, "labelKey", bad_key(key)));
         }
         match value {
             Value::String(value) if is_label_value(value) => {}
             Value::String(value) => {
                 let message = format!(
-                    "Invalid value: \"{}\": a valid label must be at most 63 alphanumeric characters, '-', '_' or '.', \
-                     and must start and end with an alphanumeric character",
+                    "Invalid value: \"{}\": a valid label must be an empty string or consist of at most 63 alphanumeric \
+                     characters, '-', '_' or '.', and must start and end with an alphanumeric character",
                     shorten(value, 60)
                 );
                 problems.push(problem(field, "labelValue", message));
@@ -136,11 +132,7 @@ fn annotation_problems(annotations: Option<&Value>, problems: &mut Vec<Problem>)
     let mut bytes = 0;
     for (key, value) in entries(field, annotations, problems) {
         if !is_qualified_name(&key.to_lowercase()) {
-            let message = format!(
-                "Invalid value: \"{}\": write a key such as note or example.org/note",
-                shorten(key, 60)
-            );
-            problems.push(problem(field, "annotationKey", message));
+            problems.push(problem(field, "annotationKey", bad_key(key)));
         }
         match value {
             Value::String(value) => bytes += key.len() + value.len(),
@@ -165,6 +157,14 @@ fn entries<'a>(
         problems.push(problem(field, "type", "must be of type object: write keys and values"));
     }
     map.and_then(Value::as_object).into_iter().flatten()
+}
+
+fn bad_key(key: &str) -> String {
+    format!(
+        "Invalid value: \"{}\": name part must consist of at most 63 alphanumeric characters, '-', '_' or '.', and must \
+         start and end with an alphanumeric character: write a key such as team or example.org/team",
+        shorten(key, 60)
+    )
 }
 
 fn not_text(field: &str, value: &Value) -> Problem {

@@ -114,7 +114,6 @@ pub(super) fn apply_defaults(schema: &Value, value: &mut Value) {
                 fields.insert(name.clone(), default.clone());
             }
         }
-        // Nobody asked about a status: the pending one is what a reader would see.
     }
     each_child(schema, value, &mut apply_defaults);
 }
@@ -139,4 +138,63 @@ fn each_child(schema: &Value, value: &mut Value, visit: &mut impl FnMut(&Value, 
 
 pub(super) fn is_true(schema: &Value, keyword: &str) -> bool {
     schema.get(keyword).and_then(Value::as_bool) == Some(true)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn schema() -> Value {
+        json!({
+            "type": "object",
+            "properties": { "spec": { "type": "object", "properties": {
+                "size": { "type": "integer", "default": 3 },
+                "maybe": { "type": "string", "nullable": true },
+                "nest": { "type": "object", "default": {}, "properties": { "deep": { "type": "string", "default": "x" } } },
+                "bare": { "type": "object", "properties": { "deep": { "type": "string", "default": "x" } } },
+                "list": { "type": "array", "items": { "type": "object", "properties": { "a": { "type": "integer", "default": 1 } } } },
+                "map": { "type": "object", "additionalProperties": { "type": "object", "properties": { "a": { "type": "integer", "default": 1 } } } },
+                "free": { "type": "object", "x-kubernetes-preserve-unknown-fields": true }
+            } } }
+        })
+    }
+
+    fn normalised(mut value: Value) -> Value {
+        prune_nulls(&schema(), &mut value);
+        apply_defaults(&schema(), &mut value);
+        value
+    }
+
+    #[test]
+    fn defaults_are_filled_in_at_every_depth_but_absent_parents_stay_absent() {
+        let value = normalised(json!({ "spec": { "list": [{}, { "a": 2 }], "map": { "k": {} } } }));
+        let expected = json!({ "spec": {
+            "size": 3, "nest": { "deep": "x" }, "list": [{ "a": 1 }, { "a": 2 }], "map": { "k": { "a": 1 } }
+        } });
+        assert_eq!(value, expected);
+    }
+
+    #[test]
+    fn a_null_is_absent_unless_the_field_is_nullable() {
+        let value =
+            normalised(json!({ "spec": { "size": null, "maybe": null, "bare": null, "free": { "any": null } } }));
+        assert_eq!(
+            value,
+            json!({ "spec": { "size": 3, "maybe": null, "nest": { "deep": "x" }, "free": { "any": null } } })
+        );
+    }
+
+    #[test]
+    fn a_field_that_the_schema_does_not_have_is_named_with_its_path() {
+        let object = json!({ "apiVersion": "v1", "kind": "K", "metadata": {}, "spec": {
+            "sise": 1, "list": [{ "b": 1 }], "map": { "k": { "c": 1 } }, "free": { "any": 1 }
+        }, "data": {} });
+        let mut fields: Vec<_> = unknown_fields(&schema(), &object)
+            .into_iter()
+            .map(|problem| problem.field)
+            .collect();
+        fields.sort();
+        assert_eq!(fields, ["data", "spec.list[0].b", "spec.map.k.c", "spec.sise"]);
+    }
 }

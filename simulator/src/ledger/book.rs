@@ -188,7 +188,7 @@ impl Book {
         ledger.emotes = self.emote_rows();
         ledger.chatters = self.chatter_rows();
         ledger.chatter_emotes = self.chatter_emote_rows();
-        ledger.ids = (self.detail == Detail::Ids).then(|| IdCounts {
+        ledger.ids = (self.detail == Detail::Ids).then_some(IdCounts {
             distinct: self.ids.len() as u64,
             repeated: self.repeated_ids,
         });

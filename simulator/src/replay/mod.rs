@@ -162,7 +162,7 @@ impl Replay {
         match reading.await {
             Ok(Ok(())) => {}
             Ok(Err(error)) => {
-                tracing::error!(file = %self.file.display(), %error, "failed to read the file to its end")
+                tracing::error!(file = %self.file.display(), %error, "failed to read the file to its end");
             }
             Err(error) => tracing::error!(%error, "the file's reader ended unexpectedly"),
         }
@@ -179,7 +179,7 @@ impl Replay {
         let mut parcel = Vec::with_capacity(PARCEL);
         for_each_line(&self.file, |line| {
             match line.and_then(Recorded::parse) {
-                Some(recorded) => parcel.extend(self.spoken(recorded)),
+                Some(recorded) => parcel.extend(self.spoken(&recorded)),
                 None => {
                     self.skipped.fetch_add(1, Ordering::Relaxed);
                 }
@@ -196,7 +196,7 @@ impl Replay {
         Ok(())
     }
 
-    fn spoken(&self, recorded: Recorded<'_>) -> Option<Spoken> {
+    fn spoken(&self, recorded: &Recorded<'_>) -> Option<Spoken> {
         let &(room, channel_id) = self.rooms.get(recorded.login)?;
         let record = recorded.record(channel_id);
         Some(Spoken {

@@ -123,10 +123,11 @@ impl Speaker {
         random & !(0xf << 76) & !(0x3 << 62) | (0x4 << 76) | (0x2 << 62)
     }
 
-    /// The channel that shares its chat with this one.
+    /// The channel that shares its chat with this one: 2 with 3, 4 with 5 … The two busiest talk alone.
     fn partner(&self, seat: usize) -> Option<usize> {
         let partner = seat ^ 1;
-        (seat < 2 * self.shared_pairs && partner < self.seats.len()).then_some(partner)
+        let shares = (2..2 + 2 * self.shared_pairs).contains(&seat);
+        (shares && partner < self.seats.len()).then_some(partner)
     }
 
     /// Says one event of shared chat in its room and, as a copy, in the partner's.
@@ -320,46 +321,51 @@ impl Speaker {
                 RoomChange::EmoteOnly(true),
                 "emote-only=1",
                 "emote_only_on",
-                "emote-only mode.",
+                "now in emote-only mode.",
             ),
             (0, false) => (
                 RoomChange::EmoteOnly(false),
                 "emote-only=0",
                 "emote_only_off",
-                "no emote-only mode.",
+                "no longer in emote-only mode.",
             ),
             (1, true) => (
                 RoomChange::FollowersOnly(10),
                 "followers-only=10",
                 "followers_on",
-                "followers-only mode.",
+                "now in 10 minutes followers-only mode.",
             ),
             (1, false) => (
                 RoomChange::FollowersOnly(-1),
                 "followers-only=-1",
                 "followers_off",
-                "open to all.",
+                "no longer in followers-only mode.",
             ),
-            (2, true) => (RoomChange::UniqueOnly(true), "r9k=1", "r9k_on", "unique-chat mode."),
+            (2, true) => (
+                RoomChange::UniqueOnly(true),
+                "r9k=1",
+                "r9k_on",
+                "now in unique-chat mode.",
+            ),
             (2, false) => (
                 RoomChange::UniqueOnly(false),
                 "r9k=0",
                 "r9k_off",
-                "no unique-chat mode.",
+                "no longer in unique-chat mode.",
             ),
-            (3, true) => (RoomChange::Slow(30), "slow=30", "slow_on", "slow mode."),
-            (3, false) => (RoomChange::Slow(0), "slow=0", "slow_off", "no slow mode."),
+            (3, true) => (RoomChange::Slow(30), "slow=30", "slow_on", "now in slow mode."),
+            (3, false) => (RoomChange::Slow(0), "slow=0", "slow_off", "no longer in slow mode."),
             (_, true) => (
                 RoomChange::SubscribersOnly(true),
                 "subs-only=1",
                 "subs_on",
-                "subscribers-only mode.",
+                "now in subscribers-only mode.",
             ),
             (_, false) => (
                 RoomChange::SubscribersOnly(false),
                 "subs-only=0",
                 "subs_off",
-                "no subscribers-only mode.",
+                "no longer in subscribers-only mode.",
             ),
         };
         self.say(seat, Moment::at(now_ms), Some(What::RoomChange), lines, |pen, place| {
@@ -368,7 +374,7 @@ impl Speaker {
         if let Some(spoken) = lines.last_mut() {
             spoken.change = Some(change);
         }
-        let text = format!("This room is now in {text}");
+        let text = format!("This room is {text}");
         self.say(seat, Moment::at(now_ms), None, lines, |pen, place| {
             writer::room_notice(pen, place, msg_id, &text)
         });

@@ -104,7 +104,7 @@ impl Coverage {
     /// At `at_ms` the connection hears exactly these channels.
     pub fn snapshot(&mut self, source: Source, channel_ids: &[ChannelId], at_ms: Millis) {
         let listed: FxHashSet<ChannelId> = channel_ids.iter().copied().collect();
-        let absent: Vec<ChannelId> = self.open.get(&source).map_or_else(Vec::new, |connection| {
+        let mut absent: Vec<ChannelId> = self.open.get(&source).map_or_else(Vec::new, |connection| {
             connection
                 .since_ms
                 .keys()
@@ -112,6 +112,7 @@ impl Coverage {
                 .filter(|channel| !listed.contains(channel))
                 .collect()
         });
+        absent.sort_unstable();
         for &channel_id in channel_ids {
             self.hear(source, channel_id, at_ms);
         }

@@ -19,9 +19,6 @@ use std::time::{Duration, Instant};
 
 use super::join_queue::Urgency;
 
-/// Twitch answers a JOIN of a login that exists within a second or two; one that does not exist it never answers.
-pub(super) const ANSWER_LIMIT: Duration = Duration::from_secs(60);
-
 /// A channel that is classified but not joined is tried again: logins come into being and bans end.
 const RETRY_AFTER: Duration = Duration::from_secs(600);
 
@@ -29,9 +26,11 @@ const RETRY_AFTER: Duration = Duration::from_secs(600);
 const REJOIN_AFTER: Duration = Duration::from_secs(10);
 
 /// All channels of the assignment, by login.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Channels {
     by_login: BTreeMap<String, Channel>,
+    /// A JOIN without an answer for so long gets none.
+    answer_limit: Duration,
 }
 
 #[derive(Debug)]
@@ -91,6 +90,13 @@ impl Channel {
 }
 
 impl Channels {
+    pub(super) fn new(answer_limit: Duration) -> Self {
+        Self {
+            by_login: BTreeMap::new(),
+            answer_limit,
+        }
+    }
+
     /// Takes over an assignment: forgets what it does not name and knows what it does.
     pub(super) fn follow(&mut self, assignment: &Assignment) -> Difference {
         let wanted: BTreeMap<&str, u32> = assignment
@@ -215,7 +221,7 @@ impl Channels {
     pub(super) fn tick(&mut self, now: Instant) -> (Vec<String>, Vec<String>) {
         let (mut unanswered, mut again) = (Vec::new(), Vec::new());
         for (login, channel) in &mut self.by_login {
-            let waited = channel.asked_at.is_some_and(|asked| now >= asked + ANSWER_LIMIT);
+            let waited = channel.asked_at.is_some_and(|asked| now >= asked + self.answer_limit);
             if channel.state == ChannelState::Joining && waited {
                 channel.state = ChannelState::Unanswered;
                 channel.retry_at = Some(now + RETRY_AFTER);
@@ -285,6 +291,8 @@ mod tests {
     use super::*;
     use clamor_bus::assignment::AssignedChannel;
 
+    const ANSWER_LIMIT: Duration = Duration::from_secs(60);
+
     fn assignment(channels: &[(&str, u32)]) -> Assignment {
         let channel = |(login, weight): &(&str, u32)| AssignedChannel {
             login: (*login).to_owned(),
@@ -297,7 +305,7 @@ mod tests {
     }
 
     fn following(logins: &[&str]) -> Channels {
-        let mut channels = Channels::default();
+        let mut channels = Channels::new(ANSWER_LIMIT);
         channels.follow(&assignment(&logins.iter().map(|login| (*login, 1)).collect::<Vec<_>>()));
         channels
     }

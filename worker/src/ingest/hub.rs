@@ -7,6 +7,7 @@ use super::channels::{Arrival, Channels};
 use super::dial::ATTEMPT_LIMIT;
 use super::login::Login;
 use super::news::{News, What};
+use super::options::TwitchOptions;
 use super::shared::{Context, Shared};
 use super::transport::ChatTransport;
 use super::wall_ms;
@@ -42,15 +43,15 @@ pub(super) struct Hub {
 }
 
 impl Hub {
-    pub(super) fn new(shared: Arc<Shared>, connect_interval: Duration) -> Self {
+    pub(super) fn new(shared: Arc<Shared>, options: &TwitchOptions) -> Self {
         Self {
             shared,
-            channels: Channels::default(),
+            channels: Channels::new(options.answer_limit),
             allocation: Allocation::default(),
             clients: HashMap::new(),
             connections: BTreeMap::new(),
             opening: Arc::new(Semaphore::new(1)),
-            connect_interval,
+            connect_interval: options.connect_interval,
             revision: None,
             problem: String::new(),
             changed: true,
@@ -103,8 +104,6 @@ impl Hub {
                 tracing::debug!(connection, client = client.0, "connected");
                 self.connections.insert(connection, client);
             }
-            What::LoggedIn => {}
-            What::LoginRefused(text) => tracing::debug!(connection, text, "login refused"),
             What::JoinSent(login) => self.channels.join_sent(&login, now),
             What::Joined {
                 login,
@@ -154,7 +153,7 @@ impl Hub {
         for login in unanswered {
             tracing::info!(
                 channel = login,
-                "no answer to its JOIN for 60 s: the login probably does not exist"
+                "no answer to its JOIN: the login probably does not exist"
             );
             if let Some(client) = self.allocation.client_of(&login) {
                 self.allocation.settled(&login, client, 0);
@@ -198,7 +197,7 @@ impl Hub {
     /// Drops every client: their connections end.
     pub(super) fn leave(&mut self) {
         for (_, client) in self.clients.drain() {
-            client.context.leave();
+            client.context.go();
         }
     }
 
@@ -276,7 +275,7 @@ impl Hub {
 
     fn drop_client(&mut self, client: ClientId) {
         if let Some(dropped) = self.clients.remove(&client) {
-            dropped.context.leave();
+            dropped.context.go();
         }
     }
 

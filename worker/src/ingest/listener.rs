@@ -12,7 +12,6 @@ use super::refusal::refusal;
 use super::shared::Context;
 use super::wall_ms;
 use super::writer::token_of_pong;
-use clamor_bus::report::ChannelState;
 use clamor_chat::event::{self, Parsed};
 use clamor_chat::line::{Line, LineError};
 use clamor_chat::wire::{Event, event::Kind};
@@ -37,9 +36,11 @@ pub(super) struct Listener {
     /// Where each of them ends in `staged`, and its shard.
     ends: Vec<(u16, usize)>,
     counts: [u64; super::metrics::KINDS.len()],
-    /// Of this read.
+    /// When the bytes at hand were read.
     received_at_ms: u64,
+    /// Of the lines that are staged; 0: none has a time.
     newest_ms: u64,
+    logged_in: bool,
 }
 
 struct Room {
@@ -59,6 +60,7 @@ impl Listener {
             counts: Default::default(),
             received_at_ms: 0,
             newest_ms: 0,
+            logged_in: false,
         };
         listener.tell(What::Opened);
         listener
@@ -110,8 +112,9 @@ impl Listener {
         }
         self.counts = Default::default();
         // Only now: a mark that covers these lines must find them in the outlet.
-        if self.newest_ms > 0 {
-            self.connection.heard_lines(self.newest_ms);
+        let newest_ms = std::mem::take(&mut self.newest_ms);
+        if newest_ms > 0 {
+            self.connection.heard_lines(newest_ms);
         }
     }
 
@@ -218,9 +221,9 @@ impl Listener {
             }
             "PING" | "JOIN" => {}
             "001" => {
+                self.logged_in = true;
                 self.context.shared.dialer.succeeded();
                 self.context.shared.joins.logged_in(self.connection.id);
-                self.tell(What::LoggedIn);
                 return None;
             }
             "RECONNECT" => {
@@ -251,20 +254,16 @@ impl Listener {
         let mut params = line.params();
         let (target, text) = (params.next().unwrap_or("*"), params.next().unwrap_or(""));
         let Some(login) = target.strip_prefix('#') else {
-            self.context
-                .shared
-                .dialer
-                .failed(format!("Twitch refuses the login: {text}"));
-            return self.tell(What::LoginRefused(text.to_owned()));
+            if !self.logged_in {
+                let problem = format!("Twitch refuses the login: {text}");
+                self.context.shared.dialer.failed(problem);
+            }
+            return;
         };
         if let Some(state) = line.tag("msg-id").and_then(refusal) {
             self.forget(login);
-            self.refused(login, state);
+            self.tell(What::Refused(login.to_owned(), state));
         }
-    }
-
-    fn refused(&self, login: &str, state: ChannelState) {
-        self.tell(What::Refused(login.to_owned(), state));
     }
 
     fn observe_lag(&self, sent_at_ms: u64) {

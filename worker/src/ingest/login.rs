@@ -8,8 +8,8 @@ use super::locked;
 use super::shared::Context;
 use async_trait::async_trait;
 use std::collections::HashMap;
-use std::convert::Infallible;
 use std::sync::{Arc, LazyLock, Mutex};
+use thiserror::Error;
 use tokio::task::Id;
 use twitch_irc::login::{CredentialsPair, LoginCredentials};
 
@@ -24,11 +24,21 @@ pub(super) struct Login {
     pub(super) context: Arc<Context>,
 }
 
+/// This client is not needed any more.
+#[derive(Debug, Error)]
+#[error("this client leaves")]
+pub(super) struct Leaving;
+
 #[async_trait]
 impl LoginCredentials for Login {
-    type Error = Infallible;
+    type Error = Leaving;
 
-    async fn get_credentials(&self) -> Result<CredentialsPair, Infallible> {
+    async fn get_credentials(&self) -> Result<CredentialsPair, Leaving> {
+        if self.context.is_leaving() {
+            // twitch-irc tries again at once, for ever. Here it waits for its end, and takes nobody's turn to connect.
+            self.context.gone().await;
+            return Err(Leaving);
+        }
         if let Some(task) = tokio::task::try_id() {
             locked(&OPENING).insert(task, Arc::clone(&self.context));
         }

@@ -22,10 +22,6 @@ pub(super) struct News {
 pub(super) enum What {
     /// The connection is there.
     Opened,
-    /// The login was accepted.
-    LoggedIn,
-    /// The login was refused, in Twitch's words.
-    LoginRefused(String),
     /// A channel's JOIN was sent.
     JoinSent(String),
     /// A room answered.

@@ -69,6 +69,8 @@ pub struct TwitchOptions {
     pub join_rate: u32,
     /// Shortest time between the openings of two connections.
     pub connect_interval: Duration,
+    /// A JOIN without an answer for so long: the login probably does not exist.
+    pub answer_limit: Duration,
 }
 
 impl TwitchOptions {
@@ -78,6 +80,9 @@ impl TwitchOptions {
     pub const JOIN_RATE: u32 = 20;
     /// Twitch allows 20 logins per 10 s, by the same page.
     pub const CONNECT_INTERVAL: Duration = Duration::from_millis(500);
+
+    /// Twitch answers a JOIN within a second or two; one of a login that does not exist it never answers.
+    pub const ANSWER_LIMIT: Duration = Duration::from_secs(60);
 
     /// A server on loopback: no TLS, no limits.
     #[must_use]
@@ -116,6 +121,7 @@ impl From<&TwitchArgs> for TwitchOptions {
             join_rate: *join_rate,
             // Who sets no limit to JOINs sets none to connections: that is no Twitch.
             connect_interval: base.connect_interval,
+            answer_limit: base.answer_limit,
         }
     }
 }
@@ -130,6 +136,7 @@ impl Default for TwitchOptions {
             token_file: None,
             join_rate: Self::JOIN_RATE,
             connect_interval: Self::CONNECT_INTERVAL,
+            answer_limit: Self::ANSWER_LIMIT,
         }
     }
 }

@@ -36,6 +36,7 @@ impl Publisher {
         let started = Instant::now();
         let mut failures = 0;
         loop {
+            self.connected().await;
             match self.bus.publish_batch(self.shard, &id, batch.payload.clone()).await {
                 Ok(_) => break,
                 Err(error) => {
@@ -55,6 +56,13 @@ impl Publisher {
         self.metrics.publish_seconds.observe(started.elapsed().as_secs_f64());
         self.metrics.batches_published.inc();
         self.metrics.events_published.inc_by(batch.events as u64);
+    }
+
+    /// Waits for a connection: a client that has none keeps what it is given, and every attempt would be kept again.
+    async fn connected(&self) {
+        while !self.bus.is_connected() {
+            tokio::time::sleep(BACK_OFF.0).await;
+        }
     }
 }
 

@@ -111,7 +111,7 @@ impl Role {
 
         let (reports, to_write) = watch::channel(None);
         let role = Self {
-            hub: Hub::new(Arc::clone(&shared), options.twitch.connect_interval),
+            hub: Hub::new(Arc::clone(&shared), &options.twitch),
             reporter: one(reporter::run(options.bus.clone(), speaker.clone(), to_write)),
             publishers: publishers(&options, &shared, instance),
             tasks: tasks(&shared, &health),

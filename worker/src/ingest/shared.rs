@@ -11,8 +11,8 @@ use super::outlet::Outlet;
 use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
 
 /// Who logs in.
 pub(super) struct Account {
@@ -75,7 +75,9 @@ pub(super) struct Context {
     pub(super) client: ClientId,
     pub(super) shared: Arc<Shared>,
     /// It shall open no connection any more.
-    leaving: AtomicBool,
+    leaving: CancellationToken,
+    /// Its last handle is dropped.
+    gone: CancellationToken,
 }
 
 impl Context {
@@ -83,17 +85,29 @@ impl Context {
         Self {
             client,
             shared,
-            leaving: AtomicBool::new(false),
+            leaving: CancellationToken::new(),
+            gone: CancellationToken::new(),
         }
     }
 
-    /// This client is replaced or no longer needed: when its connection ends, it is not opened again.
+    /// This client is replaced: when its connection ends, it is not opened again.
     pub(super) fn leave(&self) {
-        self.leaving.store(true, Ordering::Relaxed);
+        self.leaving.cancel();
+    }
+
+    /// This client's last handle is dropped.
+    pub(super) fn go(&self) {
+        self.leaving.cancel();
+        self.gone.cancel();
     }
 
     pub(super) fn is_leaving(&self) -> bool {
-        self.leaving.load(Ordering::Relaxed)
+        self.leaving.is_cancelled()
+    }
+
+    /// Ready when the last handle is dropped.
+    pub(super) async fn gone(&self) {
+        self.gone.cancelled().await;
     }
 }
 

@@ -44,6 +44,8 @@ pub(super) enum ConnectError {
     /// twitch-irc opens transports in another way than this one was written for.
     #[error("no client asked for this connection")]
     Nobody,
+    #[error("this client leaves")]
+    Leaving,
     #[error(transparent)]
     Dial(#[from] DialError),
     #[error("{0}")]
@@ -61,8 +63,7 @@ impl Transport for ChatTransport {
     async fn new() -> Result<Self, ConnectError> {
         let context = context_of_this_task().ok_or(ConnectError::Nobody)?;
         if context.is_leaving() {
-            // The client is about to be dropped; until then it must not try again and again.
-            std::future::pending::<()>().await;
+            return Err(ConnectError::Leaving);
         }
         let opened = Self::open(&context).await;
         if opened.is_err() {

@@ -56,7 +56,8 @@ impl Replay {
     pub async fn follow(self, shutdown: CancellationToken) -> Result<(), StandaloneError> {
         let through = async {
             self.until(async || self.is_wanted().await).await;
-            self.until(async || Ok(simulator::begin(self.simulator).await.map(Some)?)).await;
+            self.until(async || Ok(simulator::begin(self.simulator).await.map(Some)?))
+                .await;
             let said = self.until(async || self.said().await).await;
             let _ = tokio::time::timeout(READ_LIMIT, self.until(async || Ok(self.is_read(said).then_some(())))).await;
             tokio::time::sleep(PUBLISHED).await;

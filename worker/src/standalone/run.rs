@@ -114,7 +114,7 @@ async fn pipeline(
         seen: seen.subscribe(),
         problems: outputs.problems.subscribe(),
         banner: chat.banner().to_owned(),
-        hints: hints(data, address),
+        hints: hints(args, address),
         since_s: matches!(chat, Chat::Recorded(_) | Chat::Replayed(_)).then_some(0),
     };
     let control = ControlOptions {
@@ -236,11 +236,12 @@ fn retention(args: &StandaloneArgs, chat: &Chat) -> Retention {
     }
 }
 
-fn hints(data: &DataDir, address: SocketAddr) -> Vec<String> {
-    let dir = data.path().display();
-    vec![format!(
-        "http://{address}/metrics · . {dir}/env && psql \"$DATABASE_URL\" · log: {dir}/clamor.log"
-    )]
+fn hints(args: &StandaloneArgs, address: SocketAddr) -> Vec<String> {
+    let (data, manifests) = (args.data_dir.display(), args.manifests.display());
+    vec![
+        format!("manifests: {manifests}   log: {data}/clamor.log   http://{address}/metrics"),
+        format!("query:     . {data}/env && psql \"$DATABASE_URL\"   (Ctrl-C commits and stops)"),
+    ]
 }
 
 fn write_env(data: &DataDir, servers: &Servers, simulator: Option<Addresses>, address: SocketAddr) -> Result<()> {

@@ -134,7 +134,11 @@ impl Simulator {
 /// # Errors
 /// When the simulator does not answer.
 pub async fn begin(http: SocketAddr) -> Result<(), reqwest::Error> {
-    reqwest::Client::new().post(format!("http://{http}/replay")).send().await.map(drop)
+    reqwest::Client::new()
+        .post(format!("http://{http}/replay"))
+        .send()
+        .await
+        .map(drop)
 }
 
 /// How far the replay is, by the simulator's own word.

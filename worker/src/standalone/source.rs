@@ -40,7 +40,8 @@ impl FromStr for Source {
     fn from_str(text: &str) -> Result<Self, String> {
         match text.split_once('=') {
             Some(("replay", file)) if !file.is_empty() => Ok(Self::Replay(file.into())),
-            None if text == "auto" => Ok(Self::Auto),
+            // A variable that is set to nothing says nothing.
+            None if text.is_empty() || text == "auto" => Ok(Self::Auto),
             None if text == "live" => Ok(Self::Live),
             None if text == "simulator" => Ok(Self::Simulator),
             None if text == "off" => Ok(Self::Off),
@@ -220,7 +221,7 @@ mod tests {
     fn sources_are_read_from_the_flag() {
         assert_eq!("auto".parse(), Ok(Source::Auto));
         assert_eq!("replay=/a=b.irc".parse(), Ok(Source::Replay("/a=b.irc".into())));
-        for bad in ["", "replay", "replay=", "Live", "live=x"] {
+        for bad in ["replay", "replay=", "Live", "live=x"] {
             assert!(bad.parse::<Source>().is_err(), "{bad}");
         }
     }

@@ -61,6 +61,7 @@ impl Watch {
     /// Redraws the table until shutdown.
     pub async fn draw(self, shutdown: CancellationToken) {
         let mut known = Known::default();
+        self.look(&mut known).await;
         print("\x1b[2J");
         while !stopped(&shutdown, REDRAW).await {
             let view = self.look(&mut known).await;
@@ -77,6 +78,7 @@ impl Watch {
     /// Logs a summary from time to time until shutdown.
     pub async fn log(self, shutdown: CancellationToken) {
         let mut known = Known::default();
+        self.look(&mut known).await;
         while !stopped(&shutdown, SUMMARY).await {
             let view = self.look(&mut known).await;
             let joined = view.rows.iter().filter(|row| row.joined).count();
@@ -117,7 +119,7 @@ impl Watch {
     async fn query(&self, ids: &[i64], known: &mut Known) -> Result<(), sqlx::Error> {
         let minutes = measures::minutes(&self.pool, ids, self.since_s).await?;
         known.figures = known.rates.take(&minutes, Instant::now());
-        if known.looks % EMOTES_EVERY == 0 {
+        if known.looks.is_multiple_of(EMOTES_EVERY) {
             known.emotes = measures::top_emotes(&self.pool, ids, self.since_s).await?;
         }
         known.looks = known.looks.wrapping_add(1);

@@ -39,11 +39,7 @@ async fn in_flight(fleet: &Fleet) {
     let before = fleet.number(QUERY).await.unwrap();
     eventually("more is counted", LIMIT, async || {
         let now = fleet.number(QUERY).await.map_err(|error| error.to_string())?;
-        if now > before + 2_000 {
-            Ok(())
-        } else {
-            Err(format!("{before} before, {now} now"))
-        }
+        if now > before + 2_000 { Ok(()) } else { Err(format!("{before} before, {now} now")) }
     })
     .await;
 }
@@ -57,11 +53,7 @@ async fn reconnect_all(fleet: &Fleet) {
         let now: Ledger = fleet.simulator.ledger().await.map_err(|error| error.to_string())?;
         let (gone, open) = (now.connections, now.connections.open);
         let ended = gone.opened - before.connections.opened;
-        if ended >= before.connections.open && open == before.connections.open {
-            Ok(())
-        } else {
-            Err(format!("{gone:?}"))
-        }
+        if ended >= before.connections.open && open == before.connections.open { Ok(()) } else { Err(format!("{gone:?}")) }
     })
     .await;
     for slot in 0..SLOTS.len() {
@@ -71,10 +63,7 @@ async fn reconnect_all(fleet: &Fleet) {
 
 /// The end of what the database has by now, so that a gap can be judged up to before the drain.
 async fn newest_minute_end(fleet: &Fleet) -> i64 {
-    fleet
-        .number("SELECT (extract(epoch FROM now()) * 1000)::bigint")
-        .await
-        .unwrap()
+    fleet.number("SELECT (extract(epoch FROM now()) * 1000)::bigint").await.unwrap()
 }
 
 /// From the last first JOIN to the drain, every channel was heard all the time.
@@ -85,16 +74,8 @@ async fn assert_no_gap(fleet: &Fleet, ledger: &Ledger, drain_ms: i64) {
     // What a connection heard in its last two seconds is in doubt, so the end of everything is, too.
     let gaps = sqlx::query(query).bind(joined_ms + 2_000).bind(drain_ms - 5_000);
     let gaps = gaps.fetch_all(&fleet.store).await.unwrap();
-    let shown: Vec<[String; 3]> = gaps
-        .iter()
-        .map(|row| [row.get(0), row.get(1), row.get(2)])
-        .take(10)
-        .collect();
+    let shown: Vec<[String; 3]> = gaps.iter().map(|row| [row.get(0), row.get(1), row.get(2)]).take(10).collect();
     assert!(gaps.is_empty(), "{} gaps, the first: {shown:?}", gaps.len());
-    let judged =
-        fleet.number("SELECT (extract(epoch FROM min(judged_until)) * 1000)::bigint FROM shard_group WHERE grp = 0");
-    assert!(
-        judged.await.unwrap() >= drain_ms - 15_000,
-        "gaps are judged almost up to the drain"
-    );
+    let judged = fleet.number("SELECT (extract(epoch FROM min(judged_until)) * 1000)::bigint FROM shard_group WHERE grp = 0");
+    assert!(judged.await.unwrap() >= drain_ms - 15_000, "gaps are judged almost up to the drain");
 }

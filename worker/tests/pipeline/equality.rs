@@ -12,58 +12,26 @@ type Sums<K> = BTreeMap<K, Vec<i64>>;
 /// Fails at the first table that differs, with the first rows that do.
 pub(crate) async fn assert_equal(fleet: &Fleet, ledger: &Ledger) {
     let said = minutes(ledger);
-    assert_same(
-        "channel_minute",
-        &said,
-        &fleet.sums(&select_channels("channel_minute", "minute")).await,
-    );
+    assert_same("channel_minute", &said, &fleet.sums(&select_channels("channel_minute", "minute")).await);
     for (level, length_ms) in [("hour", 3_600_000), ("day", 86_400_000)] {
         let expected = coarser(&said, length_ms);
         let query = select_channels(&format!("channel_{level}"), level);
         let counted: Sums<[i64; 2]> = fleet.sums(&query).await;
         // Unique chatters do not add up; those of hours are compared with the chatters below.
-        assert_same(
-            &format!("channel_{level}"),
-            &without_last(&expected),
-            &without_last(&counted),
-        );
+        assert_same(&format!("channel_{level}"), &without_last(&expected), &without_last(&counted));
     }
-    assert_same(
-        "channel_total",
-        &without_last(&coarser(&said, u64::MAX)),
-        &without_last(&totals(fleet).await),
-    );
+    assert_same("channel_total", &without_last(&coarser(&said, u64::MAX)), &without_last(&totals(fleet).await));
     assert_same("phrase_minute", &phrases(ledger), &fleet.sums(PHRASES_SQL).await);
     assert_same("emote_minute", &emotes(ledger), &emotes_counted(fleet).await);
     assert_same("chatter_hour", &chatters(ledger), &fleet.sums(CHATTERS_SQL).await);
-    assert_same(
-        "chatter_emote_day",
-        &chatter_emotes(ledger),
-        &chatter_emotes_counted(fleet).await,
-    );
-    assert_same(
-        "unique chatters of hours",
-        &hour_uniques(ledger),
-        &fleet.sums(HOUR_UNIQUES_SQL).await,
-    );
+    assert_same("chatter_emote_day", &chatter_emotes(ledger), &chatter_emotes_counted(fleet).await);
+    assert_same("unique chatters of hours", &hour_uniques(ledger), &fleet.sums(HOUR_UNIQUES_SQL).await);
     assert_same("phrase_match", &logged(ledger), &fleet.sums(LOGGED_SQL).await);
 }
 
 const MEASURES: [&str; 14] = [
-    "messages",
-    "characters",
-    "words",
-    "emotes",
-    "bits",
-    "first_time_chatters",
-    "subs",
-    "gifts",
-    "raids",
-    "timeouts",
-    "bans",
-    "deletions",
-    "mirrored",
-    "unique_chatters",
+    "messages", "characters", "words", "emotes", "bits", "first_time_chatters", "subs", "gifts", "raids", "timeouts",
+    "bans", "deletions", "mirrored", "unique_chatters",
 ];
 const PHRASES_SQL: &str = "SELECT channel_id, (extract(epoch FROM minute) * 1000)::bigint, name, matches, messages
     FROM phrase_minute JOIN phrase USING (phrase_id)";
@@ -76,50 +44,28 @@ const LOGGED_SQL: &str = "SELECT channel_id, sum(matches)::bigint, count(*) FROM
 fn select_channels(table: &str, column: &str) -> String {
     let any = MEASURES.join(" + ");
     let measures = MEASURES.join(", ");
-    format!("SELECT channel_id, (extract(epoch FROM {column}) * 1000)::bigint, {measures} FROM {table} WHERE {any} > 0")
+    format!(
+        "SELECT channel_id, (extract(epoch FROM {column}) * 1000)::bigint, {measures} FROM {table} WHERE {any} > 0"
+    )
 }
 
 fn minutes(ledger: &Ledger) -> Sums<[i64; 2]> {
     let row = |row: &clamor_simulator::MinuteRow| {
         let c = row.counts;
         let counts = [
-            c.messages,
-            c.characters,
-            c.words,
-            c.emotes,
-            c.bits,
-            c.first_time_chatters,
-            c.subs,
-            c.gifts,
-            c.raids,
-            c.timeouts,
-            c.bans,
-            c.deletions,
-            c.mirrored,
-            row.unique_chatters,
+            c.messages, c.characters, c.words, c.emotes, c.bits, c.first_time_chatters, c.subs, c.gifts, c.raids,
+            c.timeouts, c.bans, c.deletions, c.mirrored, row.unique_chatters,
         ];
-        (
-            [signed(row.channel_id), signed(row.minute_ms)],
-            counts.map(signed).to_vec(),
-        )
+        ([signed(row.channel_id), signed(row.minute_ms)], counts.map(signed).to_vec())
     };
-    ledger
-        .minutes
-        .iter()
-        .map(row)
-        .filter(|(_, counts)| counts.iter().any(|count| *count > 0))
-        .collect()
+    ledger.minutes.iter().map(row).filter(|(_, counts)| counts.iter().any(|count| *count > 0)).collect()
 }
 
 /// Sums of windows of this length; all in one where it is the longest there is.
 fn coarser(minutes: &Sums<[i64; 2]>, length_ms: u64) -> Sums<[i64; 2]> {
     let mut sums: Sums<[i64; 2]> = Sums::new();
     for ([channel, minute], counts) in minutes {
-        let start = if length_ms == u64::MAX {
-            0
-        } else {
-            minute - minute % signed(length_ms)
-        };
+        let start = if length_ms == u64::MAX { 0 } else { minute - minute % signed(length_ms) };
         add(sums.entry([*channel, start]).or_default(), counts);
     }
     sums
@@ -134,37 +80,20 @@ fn add(sum: &mut Vec<i64>, counts: &[i64]) {
 
 fn without_last(sums: &Sums<[i64; 2]>) -> Sums<[i64; 2]> {
     let cut = |(key, counts): (&[i64; 2], &Vec<i64>)| (*key, counts[..counts.len() - 1].to_vec());
-    sums.iter()
-        .map(cut)
-        .filter(|(_, counts)| counts.iter().any(|count| *count > 0))
-        .collect()
+    sums.iter().map(cut).filter(|(_, counts)| counts.iter().any(|count| *count > 0)).collect()
 }
 
 async fn totals(fleet: &Fleet) -> Sums<[i64; 2]> {
-    let measures = MEASURES[..13]
-        .iter()
-        .map(|name| format!("{name}::bigint"))
-        .collect::<Vec<_>>()
-        .join(", ");
-    fleet
-        .sums(&format!(
-            "SELECT channel_id, 0::bigint, {measures}, 0::bigint FROM channel_total"
-        ))
-        .await
+    let measures = MEASURES[..13].iter().map(|name| format!("{name}::bigint")).collect::<Vec<_>>().join(", ");
+    fleet.sums(&format!("SELECT channel_id, 0::bigint, {measures}, 0::bigint FROM channel_total")).await
 }
 
 fn phrases(ledger: &Ledger) -> Sums<(i64, i64, String)> {
     let mut sums = Sums::new();
     for row in &ledger.phrases {
-        let Some((name, _, exact)) = PHRASES.iter().find(|(name, ..)| *name == row.phrase) else {
-            continue;
-        };
+        let Some((name, _, exact)) = PHRASES.iter().find(|(name, ..)| *name == row.phrase) else { continue };
         // Of an exact phrase the ledger does not say in how many messages it stands in its very case.
-        let counts = if *exact {
-            [row.exact, 0]
-        } else {
-            [row.matches, row.messages]
-        };
+        let counts = if *exact { [row.exact, 0] } else { [row.matches, row.messages] };
         if counts[0] > 0 {
             let key = (signed(row.channel_id), signed(row.minute_ms), name.replace(' ', "-"));
             sums.insert(key, counts.map(signed).to_vec());
@@ -175,11 +104,7 @@ fn phrases(ledger: &Ledger) -> Sums<(i64, i64, String)> {
 
 fn logged(ledger: &Ledger) -> Sums<i64> {
     let mut sums = Sums::new();
-    for row in ledger
-        .phrases
-        .iter()
-        .filter(|row| row.phrase == PHRASES[0].0 && row.exact > 0)
-    {
+    for row in ledger.phrases.iter().filter(|row| row.phrase == PHRASES[0].0 && row.exact > 0) {
         add(sums.entry(signed(row.channel_id)).or_default(), &[signed(row.exact)]);
     }
     sums
@@ -187,11 +112,7 @@ fn logged(ledger: &Ledger) -> Sums<i64> {
 
 fn emotes(ledger: &Ledger) -> Sums<(i64, i64, String)> {
     let key = |row: &clamor_simulator::EmoteRow| (signed(row.channel_id), signed(row.minute_ms), row.emote_id.clone());
-    ledger
-        .emotes
-        .iter()
-        .map(|row| (key(row), [row.occurrences, row.messages].map(signed).to_vec()))
-        .collect()
+    ledger.emotes.iter().map(|row| (key(row), [row.occurrences, row.messages].map(signed).to_vec())).collect()
 }
 
 async fn emotes_counted(fleet: &Fleet) -> Sums<(i64, i64, String)> {
@@ -202,9 +123,7 @@ async fn emotes_counted(fleet: &Fleet) -> Sums<(i64, i64, String)> {
 
 fn chatters(ledger: &Ledger) -> Sums<[i64; 3]> {
     let row = |row: &clamor_simulator::ChatterRow| {
-        let counts = [row.messages, row.characters, row.words, row.emotes, row.bits]
-            .map(signed)
-            .to_vec();
+        let counts = [row.messages, row.characters, row.words, row.emotes, row.bits].map(signed).to_vec();
         ([row.channel_id, row.hour_ms, row.chatter_id].map(signed), counts)
     };
     ledger.chatters.iter().map(row).collect()
@@ -220,18 +139,9 @@ fn hour_uniques(ledger: &Ledger) -> Sums<[i64; 2]> {
 
 fn chatter_emotes(ledger: &Ledger) -> Sums<(i64, i64, i64, String)> {
     let key = |row: &clamor_simulator::ChatterEmoteRow| {
-        (
-            signed(row.channel_id),
-            signed(row.day_ms),
-            signed(row.chatter_id),
-            row.emote_id.clone(),
-        )
+        (signed(row.channel_id), signed(row.day_ms), signed(row.chatter_id), row.emote_id.clone())
     };
-    ledger
-        .chatter_emotes
-        .iter()
-        .map(|row| (key(row), vec![signed(row.occurrences)]))
-        .collect()
+    ledger.chatter_emotes.iter().map(|row| (key(row), vec![signed(row.occurrences)])).collect()
 }
 
 async fn chatter_emotes_counted(fleet: &Fleet) -> Sums<(i64, i64, i64, String)> {
@@ -281,18 +191,8 @@ impl Key for (i64, i64, i64, String) {
 impl Fleet {
     /// The rows of a query: first the key, then counts.
     async fn sums<K: Key>(&self, query: &str) -> Sums<K> {
-        let rows = sqlx::query(sqlx::AssertSqlSafe(query))
-            .fetch_all(&self.store)
-            .await
-            .unwrap();
-        rows.iter()
-            .map(|row| {
-                (
-                    K::read(row),
-                    (K::COLUMNS..row.len()).map(|column| row.get(column)).collect(),
-                )
-            })
-            .collect()
+        let rows = sqlx::query(sqlx::AssertSqlSafe(query)).fetch_all(&self.store).await.unwrap();
+        rows.iter().map(|row| (K::read(row), (K::COLUMNS..row.len()).map(|column| row.get(column)).collect())).collect()
     }
 }
 
@@ -301,21 +201,11 @@ fn assert_same<K: Ord + Debug>(table: &str, said: &Sums<K>, counted: &Sums<K>) {
     assert!(!said.is_empty(), "{table}: nothing was said that could be compared");
     let differs = |(key, said): (&K, &Vec<i64>)| {
         let found = counted.get(key).map(|found| &found[..said.len().min(found.len())]);
-        let same = found.is_some_and(|found| {
-            found
-                .iter()
-                .zip(said)
-                .all(|(found, said)| found == said || *said == 0 && is_untold(table))
-        });
+        let same = found.is_some_and(|found| found.iter().zip(said).all(|(found, said)| found == said || *said == 0 && is_untold(table)));
         (!same).then(|| format!("{key:?}: said {said:?}, counted {found:?}"))
     };
     let mut differences: Vec<String> = said.iter().filter_map(differs).collect();
-    differences.extend(
-        counted
-            .keys()
-            .filter(|key| !said.contains_key(key))
-            .map(|key| format!("{key:?}: never said")),
-    );
+    differences.extend(counted.keys().filter(|key| !said.contains_key(key)).map(|key| format!("{key:?}: never said")));
     assert!(
         differences.is_empty(),
         "{table}: {} of {} rows differ:\n{}",

@@ -22,11 +22,8 @@ pub(crate) const LIMIT: Duration = Duration::from_secs(60);
 pub(crate) const SLOTS: [&str; 2] = ["a", "b"];
 pub(crate) const CHANNELS: usize = 200;
 /// What the simulator inserts, with the pattern that must find it. The first is matched in its very case only.
-pub(crate) const PHRASES: [(&str, &str, bool); 3] = [
-    ("clamor", r"\bclamor\b", true),
-    ("gg", r"\bgg\b", false),
-    ("first try", r"\bfirst\s+try\b", false),
-];
+pub(crate) const PHRASES: [(&str, &str, bool); 3] =
+    [("clamor", r"\bclamor\b", true), ("gg", r"\bgg\b", false), ("first try", r"\bfirst\s+try\b", false)];
 const SHARDS: u16 = 4;
 
 /// All processes of a pipeline, with every channel at redundancy 2.
@@ -48,9 +45,7 @@ impl Fleet {
             postgres.settings.retain(|(name, _)| name != "fsync");
         };
         let servers = Servers::start_with(clamor_testkit::Needs::Both, sync).await.unwrap();
-        let options = SimulatorOptions::new(servers.folder())
-            .flag("--channels", CHANNELS)
-            .flag("--chatters", 20_000);
+        let options = SimulatorOptions::new(servers.folder()).flag("--channels", CHANNELS).flag("--chatters", 20_000);
         let simulator = SimulatorProcess::start(options).await.unwrap();
         let (seen, planner) = plan(&servers, &simulator).await;
         let start = |options| WorkerProcess::start(options).unwrap();
@@ -62,11 +57,7 @@ impl Fleet {
             ingest: ingest.into(),
             aggregate,
             simulator,
-            store: PgPoolOptions::new()
-                .max_connections(2)
-                .connect_with(options)
-                .await
-                .unwrap(),
+            store: PgPoolOptions::new().max_connections(2).connect_with(options).await.unwrap(),
             seen,
             _planner: planner,
             _servers: servers,
@@ -85,9 +76,7 @@ impl Fleet {
         eventually("every channel is joined", LIMIT, async || {
             let seen = self.seen.borrow().clone();
             let of_slot = seen.iter().filter(|seen| seen.fresh && seen.report.slot == SLOTS[slot]);
-            let newest = of_slot
-                .max_by_key(|seen| seen.report.started_at_ms)
-                .ok_or("no report")?;
+            let newest = of_slot.max_by_key(|seen| seen.report.started_at_ms).ok_or("no report")?;
             let states = newest.report.channels.iter().map(|channel| channel.state);
             match states.filter(|state| *state == ChannelState::Joined).count() {
                 CHANNELS => Ok(()),
@@ -110,10 +99,7 @@ impl Fleet {
 
     /// A single number from the store.
     pub(crate) async fn number(&self, query: &str) -> Result<i64, sqlx::Error> {
-        sqlx::query(AssertSqlSafe(query))
-            .fetch_one(&self.store)
-            .await?
-            .try_get(0)
+        sqlx::query(AssertSqlSafe(query)).fetch_one(&self.store).await?.try_get(0)
     }
 
     /// Stops reading, then counting; every process ends by itself and in order. Gives what was said.
@@ -141,17 +127,10 @@ async fn plan(servers: &Servers, simulator: &SimulatorProcess) -> (watch::Receiv
         client_name: "planner".to_owned(),
     };
     let bus = Bus::connect(&config).await.unwrap();
-    let limits = StreamLimits {
-        max_age: Duration::from_secs(86_400),
-        max_bytes: 1 << 30,
-    };
+    let limits = StreamLimits { max_age: Duration::from_secs(86_400), max_bytes: 1 << 30 };
     bus.ensure(SHARDS, &limits).await.unwrap();
     let ledger: Ledger = simulator.ledger().await.unwrap();
-    let channel = |login: &str| DesiredChannel {
-        name: login.to_owned(),
-        redundancy: 2,
-        ..DesiredChannel::default()
-    };
+    let channel = |login: &str| DesiredChannel { name: login.to_owned(), redundancy: 2, ..DesiredChannel::default() };
     let phrase = |(name, pattern, case_sensitive): (&str, &str, bool)| PhraseSpec {
         name: name.replace(' ', "-"),
         pattern: pattern.to_owned(),
@@ -160,28 +139,14 @@ async fn plan(servers: &Servers, simulator: &SimulatorProcess) -> (watch::Receiv
         channels: clamor_bus::set::ChannelScope::default(),
     };
     let desired = Desired {
-        channels: ledger
-            .channels
-            .iter()
-            .map(|row| (row.login.clone(), channel(&row.login)))
-            .collect(),
-        phrases: PhraseSet {
-            phrases: PHRASES.map(phrase).into(),
-        },
+        channels: ledger.channels.iter().map(|row| (row.login.clone(), channel(&row.login))).collect(),
+        phrases: PhraseSet { phrases: PHRASES.map(phrase).into() },
     };
     assert_eq!(desired.channels.len(), CHANNELS);
     let (wishes, desired) = watch::channel(Arc::new(desired));
     let (seen, seen_reports) = watch::channel(Arc::new(Vec::new()));
     let slots = SLOTS.map(str::to_owned).into();
-    let options = ControlOptions {
-        bus,
-        shards: SHARDS,
-        limits,
-        slots,
-        elsewhere: true,
-        desired,
-        seen,
-    };
+    let options = ControlOptions { bus, shards: SHARDS, limits, slots, elsewhere: true, desired, seen };
     let shutdown = CancellationToken::new();
     tokio::spawn({
         let shutdown = shutdown.clone();

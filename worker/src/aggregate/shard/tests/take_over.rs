@@ -217,19 +217,22 @@ fn streams() -> impl Strategy<Value = Stream> {
             plan("plan-1", &[1, 2], &["hello"]),
             plan("plan-2", &[2, 3], &["ell", "a"]),
         ];
-        let mut numbers = [0u64; 2];
+        let mut last: [Batch; 2] = std::array::from_fn(|instance| batch(instance as u64 + 1, 0, vec![]));
         let mut now = T0;
         let mut stream = Stream::new();
+        let mut lines: BTreeMap<u128, Event> = BTreeMap::new();
         for (step, act, instance, channel, person, key, age) in entries {
             now += step;
             let late = if act % 5 == 0 { age } else { age % 1_500 };
-            // A line's time, chatter and room are its key's: copies agree.
             let sent = now.saturating_sub(late).max(T0 - 600_000);
-            let line = with_emote(
-                message(key, channel, sent, person, "hello a"),
-                &format!("{}", key % 3),
-                1,
-            );
+            // Copies of a line agree.
+            let line = lines.entry(key).or_insert_with(|| {
+                with_emote(
+                    message(key + 1, channel, sent, person, "hello a"),
+                    &format!("{}", key % 3),
+                    1,
+                )
+            });
             let coverage = match act {
                 1 => Some(Kind::Joined(wire::Joined {})),
                 2 => Some(Kind::Parted(wire::Parted {})),
@@ -239,19 +242,25 @@ fn streams() -> impl Strategy<Value = Stream> {
                 })),
                 _ => None,
             };
-            let number = &mut numbers[instance as usize];
+            let last = &mut last[instance as usize];
             match act {
                 5 => {
                     stream.push((now, Published::Plan(Arc::clone(&plans[instance as usize]))));
                     continue;
                 }
-                6 => *number += 2,
-                7 if *number > 0 => {}
-                _ => *number += 1,
+                // Sent again after its acknowledgement was lost.
+                7 if last.number > 0 => {
+                    stream.push((now, Published::Batch(last.clone())));
+                    continue;
+                }
+                // One was dropped.
+                6 => last.number += 2,
+                _ => last.number += 1,
             }
-            let mut events = vec![line];
-            events.extend(coverage.map(|kind| coverage_event(channel, now, kind)));
-            stream.push((now, Published::Batch(batch(instance + 1, *number, events))));
+            last.events = vec![line.clone()];
+            last.events
+                .extend(coverage.map(|kind| coverage_event(channel, now, kind)));
+            stream.push((now, Published::Batch(last.clone())));
         }
         stream
     })

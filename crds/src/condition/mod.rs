@@ -3,6 +3,10 @@
 //! `Ready`, `Reconciling` and `Stalled` follow kstatus. `Reconciling` and `Stalled` are present only while they are
 //! True. A reason is one constant that condition, event and metric label share.
 
+mod reason;
+
+pub use reason::{Meaning, Reason, markdown};
+
 use schemars::{Schema, SchemaGenerator, json_schema};
 use serde_json::{Value, json};
 

@@ -1,0 +1,10 @@
+//! The simulator over real sockets.
+#![allow(clippy::unwrap_used, reason = "a test that finds anything else fails")]
+
+mod client;
+mod control;
+mod login;
+mod readers;
+mod replay;
+mod tls;
+mod traffic;

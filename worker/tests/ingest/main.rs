@@ -1,0 +1,8 @@
+//! Ingest against a real nats-server: with the simulator, whose ledger says what must be in the streams, and with a
+//! server that speaks raw bytes.
+
+mod harness;
+mod outage;
+mod protocol;
+mod simulated;
+mod wire;

@@ -1,0 +1,228 @@
+//! What is past its age goes by whole partitions, and the totals do not notice.
+
+use crate::support::{CREATED, DAY, HOUR, MINUTE, NOON, TestStore, at, chatter, messages};
+use clamor_worker::aggregate::delta::{ChatEvent, EmoteCounts, FastDelta};
+use clamor_worker::store::{Claim, Retention};
+use std::time::Duration;
+
+const TOTALS: &str = "SELECT concat_ws(' ', (SELECT sum(messages) FROM channel_total),
+    (SELECT sum(occurrences) FROM emote_total), (SELECT sum(messages) FROM chatter_total),
+    (SELECT sum(occurrences) FROM chatter_emote_total))";
+
+fn days(days: u64) -> Option<Duration> {
+    Some(Duration::from_secs(days * 24 * 3600))
+}
+
+async fn fill(test: &TestStore, claim: &Claim) {
+    let mut delta = messages(1, NOON, 3);
+    delta.emotes.insert(
+        (1, NOON, 9),
+        EmoteCounts {
+            occurrences: 2,
+            messages: 1,
+        },
+    );
+    delta.settled.push((1, NOON, vec![70, 71]));
+    let event = ChatEvent {
+        channel_id: 1,
+        sent_at_ms: NOON,
+        key: 1,
+        kind: "raid",
+        chatter_id: 4,
+        target_id: 0,
+        amount: 1,
+        text: String::new(),
+    };
+    delta.chat_events.push(event);
+    test.store.commit_fast(claim, 0, &at(1), CREATED, &delta).await.unwrap();
+    let mut slow = chatter(1, NOON, 70, 3);
+    slow.chatter_emotes.insert((1, NOON - 12 * HOUR, 70, 9), 2);
+    test.store.commit_slow(claim, 0, 0, &at(1), &slow).await.unwrap();
+}
+
+#[tokio::test]
+async fn nothing_dirty_is_dropped() {
+    let test = TestStore::new().await;
+    let claim = test.claim().await;
+    fill(&test, &claim).await;
+    let retention = Retention {
+        minutes: days(2),
+        ..Retention::default()
+    };
+    test.store.apply_retention(&retention, NOON + 100 * DAY).await.unwrap();
+    assert_eq!(test.number("SELECT messages FROM channel_minute").await, 3);
+    test.store.roll_up(&claim, u64::MAX).await.unwrap();
+    assert!(test.store.apply_retention(&retention, NOON + 100 * DAY).await.unwrap() > 0);
+    assert_eq!(test.number("SELECT count(*) FROM channel_minute").await, 0);
+    assert_eq!(test.number("SELECT messages FROM channel_hour").await, 3);
+    assert_eq!(test.text(TOTALS).await, "3 2 3 2");
+}
+
+#[tokio::test]
+async fn the_totals_are_equal_at_every_stage() {
+    let test = TestStore::new().await;
+    let claim = test.claim().await;
+    fill(&test, &claim).await;
+    assert_eq!(test.text(TOTALS).await, "3 2 3 2");
+    test.store.roll_up(&claim, u64::MAX).await.unwrap();
+    let mut retention = Retention::default();
+    for step in 0..5 {
+        match step {
+            0 => retention.minute_chatters = days(1),
+            1 => retention.minutes = days(2),
+            2 => retention.hours = days(3),
+            3 => retention.days = days(4),
+            _ => retention.events = days(5),
+        }
+        let dropped = test.store.apply_retention(&retention, NOON + 100 * DAY).await.unwrap();
+        assert!(dropped > 0, "step {step}");
+        assert_eq!(test.text(TOTALS).await, "3 2 3 2", "step {step}");
+    }
+    assert_eq!(test.number("SELECT count(*) FROM channel_day").await, 0);
+    assert_eq!(test.number("SELECT messages FROM channel_folded").await, 3);
+    assert_eq!(test.number("SELECT count(*) FROM chat_event").await, 0);
+}
+
+#[tokio::test]
+async fn late_data_goes_to_the_levels_that_remain() {
+    let test = TestStore::new().await;
+    let claim = test.claim().await;
+    fill(&test, &claim).await;
+    let mut seq = 1;
+    let mut expected = 3;
+    let mut retention = Retention::default();
+    let other = test.other().await;
+    for step in 0..4 {
+        test.store.roll_up(&claim, u64::MAX).await.unwrap();
+        match step {
+            0 => retention.minutes = days(2),
+            1 => retention.hours = days(3),
+            2 => retention.days = days(4),
+            _ => {}
+        }
+        // Another process moves retention: the committer learns it after statement 1.
+        other.apply_retention(&retention, NOON + 100 * DAY).await.unwrap();
+        let mut late = messages(1, NOON + MINUTE, 1);
+        late.emotes.insert(
+            (1, NOON, 9),
+            EmoteCounts {
+                occurrences: 1,
+                messages: 1,
+            },
+        );
+        late.uniques.insert((1, NOON), 9);
+        late.settled.push((1, NOON, vec![99]));
+        let committed = test
+            .store
+            .commit_fast(&claim, seq, &at(seq + 1), CREATED, &late)
+            .await
+            .unwrap();
+        assert!(committed.refused.is_empty());
+        let mut slow = chatter(1, NOON, 70 + step, 1);
+        slow.chatter_emotes.insert((1, NOON - 12 * HOUR, 70, 9), 1);
+        test.store
+            .commit_slow(&claim, 0, seq, &at(seq + 1), &slow)
+            .await
+            .unwrap();
+        seq += 1;
+        expected += 1;
+        let totals = format!("{expected} {} {expected} {}", expected - 1, expected - 1);
+        assert_eq!(test.text(TOTALS).await, totals, "step {step}");
+        test.store.roll_up(&claim, u64::MAX).await.unwrap();
+        assert_eq!(test.text(TOTALS).await, totals, "step {step}, summed");
+        // Chatters 70 and up, one more each step: unique chatters follow where their table is left.
+        let uniques = match step {
+            0 => "SELECT unique_chatters FROM channel_hour",
+            1 => "SELECT unique_chatters FROM channel_day",
+            _ => continue,
+        };
+        assert_eq!(
+            test.number(uniques).await,
+            i64::try_from(step).unwrap() + 1,
+            "step {step}"
+        );
+    }
+    assert_eq!(test.number("SELECT count(*) FROM dirty").await, 0);
+}
+
+#[tokio::test]
+async fn uniques_whose_ids_are_gone_stay() {
+    let test = TestStore::new().await;
+    let claim = test.claim().await;
+    fill(&test, &claim).await;
+    let retention = Retention {
+        minute_chatters: days(1),
+        ..Retention::default()
+    };
+    test.store.apply_retention(&retention, NOON + 100 * DAY).await.unwrap();
+    assert_eq!(test.number("SELECT count(*) FROM channel_minute_chatters").await, 0);
+    let late = FastDelta {
+        settled: vec![(1, NOON, vec![99])],
+        ..messages(1, NOON, 1)
+    };
+    test.store.commit_fast(&claim, 1, &at(2), CREATED, &late).await.unwrap();
+    assert_eq!(test.number("SELECT unique_chatters FROM channel_minute").await, 2);
+    assert_eq!(test.number("SELECT messages FROM channel_minute").await, 4);
+}
+
+#[tokio::test]
+async fn a_dropped_period_is_not_made_again() {
+    let test = TestStore::new().await;
+    let claim = test.claim().await;
+    let retention = Retention {
+        minutes: days(2),
+        hours: days(2),
+        days: days(2),
+        ..Retention::default()
+    };
+    test.store.apply_retention(&retention, NOON + 100 * DAY).await.unwrap();
+    test.store
+        .commit_fast(&claim, 0, &at(1), CREATED, &messages(1, NOON, 3))
+        .await
+        .unwrap();
+    assert_eq!(
+        test.number("SELECT count(*) FROM pg_class WHERE relname LIKE '%_p20260110' AND relkind = 'r'")
+            .await,
+        0
+    );
+    assert_eq!(test.number("SELECT messages FROM channel_folded").await, 3);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn retention_beside_commits_loses_nothing() {
+    let test = TestStore::new().await;
+    let store = test.other().await;
+    let claim = store.claim(0, 7, false).await.unwrap().unwrap();
+    let retention = Retention {
+        minutes: days(1),
+        hours: days(1),
+        days: days(1),
+        ..Retention::default()
+    };
+    let sweeping = {
+        let (other, store, claim) = (test.store.clone(), store.clone(), claim.clone());
+        let (stop, mut stopped) = tokio::sync::oneshot::channel::<()>();
+        let task = tokio::spawn(async move {
+            let mut now = NOON - 60 * DAY;
+            while stopped.try_recv().is_err() {
+                store.roll_up(&claim, u64::MAX).await.unwrap();
+                other.apply_retention(&retention, now).await.unwrap();
+                now += 2 * DAY;
+            }
+        });
+        (stop, task)
+    };
+    for seq in 1..=100_u64 {
+        let day = NOON - 60 * DAY + (seq * 7 % 60) * DAY;
+        store
+            .commit_fast(&claim, seq - 1, &at(seq), CREATED, &messages(1, day, 1))
+            .await
+            .unwrap();
+    }
+    sweeping.0.send(()).unwrap();
+    sweeping.1.await.unwrap();
+    assert_eq!(
+        test.number("SELECT sum(messages)::bigint FROM channel_total").await,
+        100
+    );
+}
