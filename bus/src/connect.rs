@@ -53,19 +53,23 @@ impl Bus {
         let names = Names::new(&config.pipeline)?;
         let url = without_login(&config.url);
         let addresses = parse_addresses(&config.url, &url)?;
-        let client = options(config, &addresses).await?.connect(addresses).await.map_err(|error| {
-            let reason = chain(&error);
-            match error.kind() {
-                ConnectErrorKind::Authentication | ConnectErrorKind::AuthorizationViolation => BusError::Refused {
-                    url: url.clone(),
-                    reason,
-                },
-                _ => BusError::Connect {
-                    url: url.clone(),
-                    reason,
-                },
-            }
-        })?;
+        let client = options(config, &addresses)
+            .await?
+            .connect(addresses)
+            .await
+            .map_err(|error| {
+                let reason = chain(&error);
+                match error.kind() {
+                    ConnectErrorKind::Authentication | ConnectErrorKind::AuthorizationViolation => BusError::Refused {
+                        url: url.clone(),
+                        reason,
+                    },
+                    _ => BusError::Connect {
+                        url: url.clone(),
+                        reason,
+                    },
+                }
+            })?;
         let mut jetstream = jetstream::new(client.clone());
         jetstream.set_timeout(REQUEST_TIMEOUT);
         let bus = Self {

@@ -8,6 +8,7 @@ use super::simulator;
 use super::source::Recording;
 use clamor_bus::Bus;
 use prometheus::Registry;
+use prometheus::proto::MetricFamily;
 use sqlx::PgPool;
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -112,7 +113,7 @@ impl Replay {
         let families = self.registry.gather();
         let families = families.iter().filter(|family| counted.contains(&family.name()));
         let read: f64 = families
-            .flat_map(|family| family.get_metric())
+            .flat_map(MetricFamily::get_metric)
             .map(|metric| metric.get_counter().get_value())
             .sum();
         read >= said as f64

@@ -226,7 +226,7 @@ fn publish(now: Desired, desired: &watch::Sender<Arc<Desired>>) {
     });
 }
 
-fn name<'a, T>((name, _): (&'a String, T)) -> &'a str {
+fn name<T>((name, _): (&String, T)) -> &str {
     name
 }
 
