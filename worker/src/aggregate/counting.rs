@@ -237,8 +237,8 @@ impl Counter {
         let Some(kind) = chat_event_kind(event) else { return };
         let channel = self.channel(event, at_ms);
         match kind {
-            // Who begins or goes on to pay for a subscription of their own.
-            "sub" | "resub" | "gift_upgrade" | "prime_upgrade" => channel.subs += 1,
+            // An upgrade announces that somebody will go on to pay; the subscription itself comes as a sub or resub.
+            "sub" | "resub" => channel.subs += 1,
             // By recipient: the announcement of many (`mystery_gift`) is followed by each of them.
             "sub_gift" => channel.gifts += 1,
             "raid" => channel.raids += 1,
