@@ -1,7 +1,7 @@
 //! One connection to NATS, with the names of one pipeline.
 
 use crate::BusError;
-use async_nats::{Client, ConnectErrorKind, ConnectOptions, Event, jetstream};
+use async_nats::{Client, ConnectErrorKind, ConnectOptions, Event, ServerAddr, jetstream};
 use clamor_chat::subject::Names;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -53,19 +53,23 @@ impl Bus {
         let names = Names::new(&config.pipeline)?;
         let url = without_login(&config.url);
         let addresses = parse_addresses(&config.url, &url)?;
-        let client = options(config).await?.connect(addresses).await.map_err(|error| {
-            let reason = chain(&error);
-            match error.kind() {
-                ConnectErrorKind::Authentication | ConnectErrorKind::AuthorizationViolation => BusError::Refused {
-                    url: url.clone(),
-                    reason,
-                },
-                _ => BusError::Connect {
-                    url: url.clone(),
-                    reason,
-                },
-            }
-        })?;
+        let client = options(config, &addresses)
+            .await?
+            .connect(addresses)
+            .await
+            .map_err(|error| {
+                let reason = chain(&error);
+                match error.kind() {
+                    ConnectErrorKind::Authentication | ConnectErrorKind::AuthorizationViolation => BusError::Refused {
+                        url: url.clone(),
+                        reason,
+                    },
+                    _ => BusError::Connect {
+                        url: url.clone(),
+                        reason,
+                    },
+                }
+            })?;
         let mut jetstream = jetstream::new(client.clone());
         jetstream.set_timeout(REQUEST_TIMEOUT);
         let bus = Self {
@@ -124,7 +128,7 @@ impl Bus {
     }
 }
 
-async fn options(config: &BusConfig) -> Result<ConnectOptions, BusError> {
+async fn options(config: &BusConfig, addresses: &[ServerAddr]) -> Result<ConnectOptions, BusError> {
     let mut options = ConnectOptions::new()
         .name(&config.client_name)
         .connection_timeout(REQUEST_TIMEOUT)
@@ -144,6 +148,11 @@ async fn options(config: &BusConfig) -> Result<ConnectOptions, BusError> {
             reason: error.to_string(),
         })?;
     }
+    // The client itself takes no notice of a login in the URL.
+    if let Some(address) = addresses.iter().find(|address| address.has_user_pass()) {
+        let part = |part: Option<&str>| part.unwrap_or_default().to_owned();
+        options = options.user_and_password(part(address.username()), part(address.password()));
+    }
     if let (Some(user), Some(path)) = (&config.user, &config.password_file) {
         let password = readable(path, "NATS_PASSWORD_FILE")?;
         options = options.user_and_password(user.clone(), password.trim_end_matches(['\r', '\n']).to_owned());
@@ -159,7 +168,7 @@ fn readable(path: &Path, setting: &'static str) -> Result<String, BusError> {
     })
 }
 
-fn parse_addresses(url: &str, shown: &str) -> Result<Vec<async_nats::ServerAddr>, BusError> {
+fn parse_addresses(url: &str, shown: &str) -> Result<Vec<ServerAddr>, BusError> {
     url.split(',')
         .map(|address| {
             address.trim().parse().map_err(|error| BusError::Connect {

@@ -13,8 +13,8 @@ use crate::eventually;
 use crate::process::{Process, ProcessSpec, program_beside_tests};
 
 const READY_LIMIT: Duration = Duration::from_secs(30);
-/// A ledger of a minute at full speed is some tens of megabytes.
-const HTTP_LIMIT: Duration = Duration::from_secs(60);
+/// A ledger of a minute at full speed is some tens of megabytes, and who waits for chat to end waits for minutes.
+const HTTP_LIMIT: Duration = Duration::from_secs(180);
 
 /// How to start a simulator.
 #[derive(Debug, Clone)]
@@ -144,14 +144,14 @@ impl SimulatorProcess {
         self.post("/traffic", &json!({ "rate": messages_per_second })).await
     }
 
-    /// Speaks at this rate for so long, and falls silent.
+    /// Speaks at this rate for so long, and falls silent; answers when it has.
     ///
     /// # Errors
     /// When it refuses.
     pub async fn speak_for(&self, messages_per_second: f64, time: Duration) -> Result<Value> {
         self.post(
             "/traffic",
-            &json!({ "rate": messages_per_second, "seconds": time.as_secs_f64() }),
+            &json!({ "rate": messages_per_second, "seconds": time.as_secs_f64(), "wait": true }),
         )
         .await
     }

@@ -271,7 +271,7 @@ impl Planner {
                 Ok(Some(assignment)) => drop(assigned.insert(slot.clone(), assignment)),
                 Ok(None) => {}
                 Err(error @ BusError::Undecodable { .. }) => {
-                    tracing::warn!(%error, slot, "writing the assignment anew")
+                    tracing::warn!(%error, slot, "writing the assignment anew");
                 }
                 Err(error) => return Err(error.into()),
             }

@@ -13,21 +13,21 @@
 pub mod control;
 pub mod data_dir;
 pub mod desired;
-mod lag;
+pub mod lag;
 pub mod manifests;
 pub mod measures;
-mod options;
+pub mod options;
 mod parts;
 pub mod placement;
 pub mod planner;
-mod replay;
+pub mod replay;
 pub mod reports;
 mod run;
-mod servers;
-mod simulator;
-mod source;
+pub mod servers;
+pub mod simulator;
+pub mod source;
 pub mod table;
-mod view;
+pub mod view;
 
 pub use options::{ServerArgs, StandaloneArgs};
 pub use run::run;

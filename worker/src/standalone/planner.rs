@@ -299,7 +299,7 @@ fn warnings(observed: &Observed<'_>) -> BTreeSet<String> {
         .filter(|(_, channel)| channel.redundancy > slots)
         .map(|(login, channel)| {
             format!(
-                "channel {login}: TrackedChannel {} asks for redundancy {}, but there are only {slots} slots",
+                "channel {login}: TrackedChannel {} asks for redundancy {}, but the number of slots is {slots}",
                 channel.name, channel.redundancy
             )
         });
@@ -502,7 +502,13 @@ mod tests {
         world.desired.channels.insert("one".to_owned(), channel("one", 3));
         let plan = world.step();
         assert_eq!((world.logins("a"), world.logins("b")), (vec!["one"], vec!["one"]));
-        assert!(plan.warnings.iter().next().unwrap().contains("only 2 slots"));
+        assert!(
+            plan.warnings
+                .iter()
+                .next()
+                .unwrap()
+                .contains("the number of slots is 2")
+        );
     }
 
     #[test]

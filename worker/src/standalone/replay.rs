@@ -1,10 +1,14 @@
-//! Follows a replay to its end: all lines said, read, published and committed; then says what they came to.
+//! Begins a replay and follows it to its end: all lines said, read, published and committed; then says what they came to.
+//!
+//! It begins when the plan in force has all of its channels: phrases count only in channels that are wanted, and a
+//! recorded file is too soon over for any of it to be missed.
 
 use super::StandaloneError;
 use super::simulator;
 use super::source::Recording;
 use clamor_bus::Bus;
 use prometheus::Registry;
+use prometheus::proto::MetricFamily;
 use sqlx::PgPool;
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -46,12 +50,15 @@ enum LookError {
 }
 
 impl Replay {
-    /// Follows it; ends when it is through or at shutdown.
+    /// Begins and follows it; ends when it is through or at shutdown.
     ///
     /// # Errors
     /// When the note that it is through can't be written.
     pub async fn follow(self, shutdown: CancellationToken) -> Result<(), StandaloneError> {
         let through = async {
+            self.until(async || self.is_wanted().await).await;
+            self.until(async || Ok(simulator::begin(self.simulator).await.map(Some)?))
+                .await;
             let said = self.until(async || self.said().await).await;
             let _ = tokio::time::timeout(READ_LIMIT, self.until(async || Ok(self.is_read(said).then_some(())))).await;
             tokio::time::sleep(PUBLISHED).await;
@@ -65,8 +72,16 @@ impl Replay {
         };
         let (messages, emotes, channels) = counts;
         let file = self.recording.file.display();
-        tracing::info!(lines = said, messages, emotes, channels, "the replay of {file} is through; its counts stay here");
-        self.recording.mark_done(&format!("lines {said}, messages {messages}, emotes {emotes}, channels {channels}\n"))
+        tracing::info!(
+            lines = said,
+            messages,
+            emotes,
+            channels,
+            "the replay of {file} is through; its counts stay here"
+        );
+        self.recording.mark_done(&format!(
+            "lines {said}, messages {messages}, emotes {emotes}, channels {channels}\n"
+        ))
     }
 
     /// Looks until there is an answer. A failed look is tried again: the parts that failed say so themselves.
@@ -81,6 +96,13 @@ impl Replay {
         }
     }
 
+    async fn is_wanted(&self) -> Result<Option<()>, LookError> {
+        let logins: Vec<String> = self.recording.logins.iter().cloned().collect();
+        let wanted = "SELECT count(DISTINCT login) FROM wanted WHERE until IS NULL AND login = ANY($1)";
+        let wanted: i64 = sqlx::query_scalar(wanted).bind(&logins).fetch_one(&self.pool).await?;
+        Ok((usize::try_from(wanted) == Ok(logins.len())).then_some(()))
+    }
+
     async fn said(&self) -> Result<Option<u64>, LookError> {
         let progress = simulator::progress(self.simulator).await?;
         Ok(progress.finished.then_some(progress.said))
@@ -90,7 +112,10 @@ impl Replay {
         let counted = ["clamor_ingest_messages_total", "clamor_ingest_lines_rejected_total"];
         let families = self.registry.gather();
         let families = families.iter().filter(|family| counted.contains(&family.name()));
-        let read: f64 = families.flat_map(|family| family.get_metric()).map(|metric| metric.get_counter().value()).sum();
+        let read: f64 = families
+            .flat_map(MetricFamily::get_metric)
+            .map(|metric| metric.get_counter().get_value())
+            .sum();
         read >= said as f64
     }
 
@@ -107,7 +132,10 @@ impl Replay {
         let groups = "SELECT shard, seq FROM shard_group WHERE grp = 0";
         let committed: Vec<(i16, i64)> = sqlx::query_as(groups).fetch_all(&self.pool).await?;
         let is_there = |(shard, end): (usize, &i64)| {
-            *end == 0 || committed.iter().any(|(s, seq)| usize::try_from(*s) == Ok(shard) && seq >= end)
+            *end == 0
+                || committed
+                    .iter()
+                    .any(|(s, seq)| usize::try_from(*s) == Ok(shard) && seq >= end)
         };
         Ok(published.iter().enumerate().all(is_there).then_some(()))
     }

@@ -13,7 +13,7 @@ use super::parts::Parts;
 use super::planner::Seen;
 use super::replay::Replay;
 use super::servers::Servers;
-use super::simulator::{Says, Simulator};
+use super::simulator::{Addresses, Says, Simulator};
 use super::source::{Chat, Recording, Source};
 use super::view::Watch;
 use crate::aggregate::{self, AggregateOptions};
@@ -21,7 +21,7 @@ use crate::config::{LogArgs, LogFormat, StreamArgs};
 use crate::ingest::{self, IngestOptions, TwitchOptions};
 use crate::logging::{self, Sink};
 use crate::process::Process;
-use crate::store::{Retention, Store};
+use crate::store::Retention;
 use crate::{retry, roles};
 use anyhow::{Context, Result};
 use clamor_bus::Bus;
@@ -31,6 +31,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::watch;
+use tokio::task::LocalSet;
 
 /// The slot that standalone serves itself.
 const LOCAL: &str = "local";
@@ -58,8 +59,11 @@ pub async fn run(args: StandaloneArgs, log: &LogArgs) -> Result<()> {
             return Err(error);
         }
     };
+    let addresses = simulator.as_ref().map(|simulator| simulator.addresses);
+    let parts = LocalSet::new();
+    let pipeline = parts.run_until(pipeline(&args, &data, &process, &chat, &servers, addresses, &speaker));
     let outcome = tokio::select! {
-        outcome = pipeline(&args, &data, &process, &chat, &servers, simulator.as_ref(), &speaker) => outcome,
+        outcome = pipeline => outcome,
         error = servers.ended() => Err(error.into()),
         error = simulator_ended(&mut simulator) => Err(error),
     };
@@ -79,16 +83,24 @@ async fn pipeline(
     process: &Process,
     chat: &Chat,
     servers: &Servers,
-    simulator: Option<&Simulator>,
+    simulator: Option<Addresses>,
     speaker: &Speaker,
 ) -> Result<()> {
-    let always = if let Chat::Recorded(Recording { logins, .. }) = chat { logins.clone() } else { BTreeSet::new() };
+    let always = if let Chat::Recorded(Recording { logins, .. }) = chat {
+        logins.clone()
+    } else {
+        BTreeSet::new()
+    };
     let (manifests, outputs) = Manifests::open(&args.manifests, always)?;
     let (address, _http) = process.serve_http(&args.http).await?;
     write_env(data, servers, simulator, address)?;
 
-    let Some(bus) = roles::connect_bus(process, &servers.bus, "clamor-standalone").await? else { return Ok(()) };
-    let Some(store) = roles::connect_store(process, &servers.store, "clamor-standalone").await? else { return Ok(()) };
+    let Some(bus) = roles::connect_bus(process, &servers.bus, "clamor-standalone").await? else {
+        return Ok(());
+    };
+    let Some(store) = roles::connect_store(process, &servers.store, "clamor-standalone").await? else {
+        return Ok(());
+    };
     if !ensure_streams(process, &bus, &args.streams).await? {
         return Ok(());
     }
@@ -102,7 +114,7 @@ async fn pipeline(
         seen: seen.subscribe(),
         problems: outputs.problems.subscribe(),
         banner: chat.banner().to_owned(),
-        hints: hints(data, address),
+        hints: hints(args, address),
         since_s: matches!(chat, Chat::Recorded(_) | Chat::Replayed(_)).then_some(0),
     };
     let control = ControlOptions {
@@ -133,16 +145,27 @@ async fn pipeline(
     if let (Chat::Recorded(recording), Some(simulator)) = (chat, simulator) {
         let (shards, pool, registry) = (args.streams.shards, store.pool().clone(), process.registry.clone());
         let (recording, simulator) = (recording.clone(), simulator.http);
-        let replay = Replay { recording, simulator, bus: bus.clone(), shards, pool, registry };
+        let replay = Replay {
+            recording,
+            simulator,
+            bus: bus.clone(),
+            shards,
+            pool,
+            registry,
+        };
         parts.add_passing("replay", |stop| async move { Ok(replay.follow(stop).await?) });
     }
     if let Some(twitch) = twitch(args, chat, simulator) {
         let ingest = IngestOptions::new(LOCAL, bus, args.streams.shards, twitch);
         let (registry, health) = (process.registry.clone(), process.health.clone());
-        parts.add("ingest", |stop| async move { Ok(ingest::run(ingest, registry, health, stop).await?) });
+        parts.add("ingest", |stop| async move {
+            Ok(ingest::run(ingest, registry, health, stop).await?)
+        });
     }
     let (registry, health) = (process.registry.clone(), process.health.clone());
-    parts.add("aggregate", |stop| async move { Ok(aggregate::run(options, &registry, health, stop).await?) });
+    parts.add("aggregate", |stop| async move {
+        Ok(aggregate::run(options, &registry, health, stop).await?)
+    });
 
     let outcome = parts.watch(&process.shutdown).await;
     speaker.say("draining: publishing and committing what was read (again Ctrl-C: stop at once)");
@@ -188,7 +211,7 @@ async fn simulator_ended(simulator: &mut Option<Simulator>) -> anyhow::Error {
 }
 
 /// `None`: no chat is read here.
-fn twitch(args: &StandaloneArgs, chat: &Chat, simulator: Option<&Simulator>) -> Option<TwitchOptions> {
+fn twitch(args: &StandaloneArgs, chat: &Chat, simulator: Option<Addresses>) -> Option<TwitchOptions> {
     match (chat, simulator) {
         _ if !args.slots.is_empty() => None,
         (_, Some(simulator)) => Some(TwitchOptions::simulator(simulator.irc.to_string())),
@@ -198,7 +221,11 @@ fn twitch(args: &StandaloneArgs, chat: &Chat, simulator: Option<&Simulator>) -> 
 }
 
 fn slots(args: &StandaloneArgs) -> BTreeSet<String> {
-    if args.slots.is_empty() { BTreeSet::from([LOCAL.to_owned()]) } else { args.slots.iter().cloned().collect() }
+    if args.slots.is_empty() {
+        BTreeSet::from([LOCAL.to_owned()])
+    } else {
+        args.slots.iter().cloned().collect()
+    }
 }
 
 /// Recorded chat may be older than anything that retention keeps.
@@ -209,16 +236,22 @@ fn retention(args: &StandaloneArgs, chat: &Chat) -> Retention {
     }
 }
 
-fn hints(data: &DataDir, address: SocketAddr) -> Vec<String> {
-    let dir = data.path().display();
-    vec![format!("http://{address}/metrics · . {dir}/env && psql \"$DATABASE_URL\" · log: {dir}/clamor.log")]
+fn hints(args: &StandaloneArgs, address: SocketAddr) -> Vec<String> {
+    let (data, manifests) = (args.data_dir.display(), args.manifests.display());
+    vec![
+        format!("manifests: {manifests}   log: {data}/clamor.log   http://{address}/metrics"),
+        format!("query:     . {data}/env && psql \"$DATABASE_URL\"   (Ctrl-C commits and stops)"),
+    ]
 }
 
-fn write_env(data: &DataDir, servers: &Servers, simulator: Option<&Simulator>, address: SocketAddr) -> Result<()> {
+fn write_env(data: &DataDir, servers: &Servers, simulator: Option<Addresses>, address: SocketAddr) -> Result<()> {
     let (database, http) = (servers.database_url(), format!("http://{address}"));
     let simulator = simulator.map(|simulator| format!("http://{}", simulator.http));
-    let mut variables =
-        vec![("DATABASE_URL", database.as_str()), ("NATS_URL", &servers.bus.nats_url), ("HTTP_URL", &http)];
+    let mut variables = vec![
+        ("DATABASE_URL", database.as_str()),
+        ("NATS_URL", &servers.bus.nats_url),
+        ("HTTP_URL", &http),
+    ];
     variables.extend(simulator.as_deref().map(|url| ("SIMULATOR_URL", url)));
     Ok(data.write_env(&variables)?)
 }

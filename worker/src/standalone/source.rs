@@ -40,7 +40,8 @@ impl FromStr for Source {
     fn from_str(text: &str) -> Result<Self, String> {
         match text.split_once('=') {
             Some(("replay", file)) if !file.is_empty() => Ok(Self::Replay(file.into())),
-            None if text == "auto" => Ok(Self::Auto),
+            // A variable that is set to nothing says nothing.
+            None if text.is_empty() || text == "auto" => Ok(Self::Auto),
             None if text == "live" => Ok(Self::Live),
             None if text == "simulator" => Ok(Self::Simulator),
             None if text == "off" => Ok(Self::Off),
@@ -92,7 +93,11 @@ impl Chat {
             Source::Auto => Self::Simulated,
             Source::Replay(file) => {
                 let recording = Recording::open(file, data)?;
-                if recording.is_done() { Self::Replayed(recording) } else { Self::Recorded(recording) }
+                if recording.is_done() {
+                    Self::Replayed(recording)
+                } else {
+                    Self::Recorded(recording)
+                }
             }
         })
     }
@@ -130,17 +135,25 @@ impl Chat {
 }
 
 async fn is_reachable(address: &str) -> bool {
-    matches!(tokio::time::timeout(PROBE_LIMIT, TcpStream::connect(address)).await, Ok(Ok(_)))
+    matches!(
+        tokio::time::timeout(PROBE_LIMIT, TcpStream::connect(address)).await,
+        Ok(Ok(_))
+    )
 }
 
 impl Recording {
     /// Reads the file once: its channels and its hash. A replay that was interrupted is begun anew, in a new folder: half
     /// a file can't be told from a whole one, and said twice it would count twice.
     fn open(file: &Path, data: &Path) -> Result<Self, StandaloneError> {
-        let failed = |source| StandaloneError::Recording { path: file.to_owned(), source };
+        let failed = |source| StandaloneError::Recording {
+            path: file.to_owned(),
+            source,
+        };
         let (hash, logins) = read(file).map_err(failed)?;
         if logins.is_empty() {
-            return Err(failed(io::Error::other("it has no line of chat (raw IRC lines with tags)")));
+            return Err(failed(io::Error::other(
+                "it has no line of chat (raw IRC lines with tags)",
+            )));
         }
         let name = format!("replay-{hash:016x}");
         let (mut attempt, mut dir) = (1, data.join(&name).join("1"));
@@ -150,7 +163,12 @@ impl Recording {
         }
         let file = std::path::absolute(file).map_err(failed)?;
         make(&dir)?;
-        Ok(Self { file, logins, dir, suffix: format!("_replay_{hash:016x}_{attempt}") })
+        Ok(Self {
+            file,
+            logins,
+            dir,
+            suffix: format!("_replay_{hash:016x}_{attempt}"),
+        })
     }
 
     fn is_done(&self) -> bool {
@@ -189,7 +207,9 @@ fn login(line: &[u8]) -> Option<&str> {
     let login = line.params().next()?.strip_prefix('#')?;
     let is_login = !login.is_empty()
         && login.len() <= 25
-        && login.bytes().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == b'_');
+        && login
+            .bytes()
+            .all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == b'_');
     is_login.then_some(login)
 }
 
@@ -201,7 +221,7 @@ mod tests {
     fn sources_are_read_from_the_flag() {
         assert_eq!("auto".parse(), Ok(Source::Auto));
         assert_eq!("replay=/a=b.irc".parse(), Ok(Source::Replay("/a=b.irc".into())));
-        for bad in ["", "replay", "replay=", "Live", "live=x"] {
+        for bad in ["replay", "replay=", "Live", "live=x"] {
             assert!(bad.parse::<Source>().is_err(), "{bad}");
         }
     }
@@ -211,7 +231,10 @@ mod tests {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap().to_string();
         let dir = tempfile::tempdir().unwrap();
-        assert_eq!(Chat::decide(&Source::Auto, &address, dir.path()).await.unwrap(), Chat::Live);
+        assert_eq!(
+            Chat::decide(&Source::Auto, &address, dir.path()).await.unwrap(),
+            Chat::Live
+        );
         drop(listener);
         let chat = Chat::decide(&Source::Auto, &address, dir.path()).await.unwrap();
         assert_eq!(chat, Chat::Simulated);
@@ -222,16 +245,26 @@ mod tests {
     async fn a_recording_is_said_once_and_anew_after_an_interruption() {
         let dir = tempfile::tempdir().unwrap();
         let file = dir.path().join("chat.irc");
-        std::fs::write(&file, "@room-id=1 :a!a@a PRIVMSG #one :hello\r\nPING\r\n@x= :b!b@b PRIVMSG #two :hi\r\n").unwrap();
+        std::fs::write(
+            &file,
+            "@room-id=1 :a!a@a PRIVMSG #one :hello\r\nPING\r\n@x= :b!b@b PRIVMSG #two :hi\r\n",
+        )
+        .unwrap();
         let source = Source::Replay(file);
         let decide = async || Chat::decide(&source, "", dir.path()).await.unwrap();
-        let Chat::Recorded(first) = decide().await else { panic!("not recorded") };
+        let Chat::Recorded(first) = decide().await else {
+            panic!("not recorded")
+        };
         assert_eq!(first.logins.iter().collect::<Vec<_>>(), ["one", "two"]);
-        let Chat::Recorded(second) = decide().await else { panic!("not begun anew") };
+        let Chat::Recorded(second) = decide().await else {
+            panic!("not begun anew")
+        };
         assert_ne!(first.dir, second.dir);
         assert_ne!(first.suffix, second.suffix);
         second.mark_done("all").unwrap();
-        let Chat::Replayed(third) = decide().await else { panic!("said again") };
+        let Chat::Replayed(third) = decide().await else {
+            panic!("said again")
+        };
         assert_eq!(third.dir, second.dir);
     }
 
@@ -240,7 +273,13 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let file = dir.path().join("notes.txt");
         std::fs::write(&file, "nothing\n").unwrap();
-        let refused = Chat::decide(&Source::Replay(file), "", dir.path()).await.unwrap_err().to_string();
-        assert!(refused.contains("notes.txt") && refused.contains("no line of chat"), "{refused}");
+        let refused = Chat::decide(&Source::Replay(file), "", dir.path())
+            .await
+            .unwrap_err()
+            .to_string();
+        assert!(
+            refused.contains("notes.txt") && refused.contains("no line of chat"),
+            "{refused}"
+        );
     }
 }

@@ -156,7 +156,7 @@ fn title(view: &View) -> String {
     parts.extend((!view.banner.is_empty()).then(|| view.banner.clone()));
     parts.push(format!("{joined} of {} channels joined", view.rows.len()));
     parts.push(format!("{per_second:.1} messages/s"));
-    parts.push(format!("{messages} committed since the start"));
+    parts.push(format!("{messages} committed"));
     parts.extend(
         view.lag
             .map(|(p50, p99)| format!("lag {} (p99 {})", lag(p50), lag(p99))),

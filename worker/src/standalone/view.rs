@@ -61,12 +61,16 @@ impl Watch {
     /// Redraws the table until shutdown.
     pub async fn draw(self, shutdown: CancellationToken) {
         let mut known = Known::default();
+        self.look(&mut known).await;
         print("\x1b[2J");
         while !stopped(&shutdown, REDRAW).await {
             let view = self.look(&mut known).await;
             let (width, height) = size();
             // Home, every line with its old rest cleared, then what is below.
-            let lines: String = table::draw(&view, width, height).lines().map(|line| format!("{line}\x1b[K\r\n")).collect();
+            let lines: String = table::draw(&view, width, height)
+                .lines()
+                .map(|line| format!("{line}\x1b[K\r\n"))
+                .collect();
             print(&format!("\x1b[H{lines}\x1b[J"));
         }
     }
@@ -74,6 +78,7 @@ impl Watch {
     /// Logs a summary from time to time until shutdown.
     pub async fn log(self, shutdown: CancellationToken) {
         let mut known = Known::default();
+        self.look(&mut known).await;
         while !stopped(&shutdown, SUMMARY).await {
             let view = self.look(&mut known).await;
             let joined = view.rows.iter().filter(|row| row.joined).count();
@@ -114,7 +119,7 @@ impl Watch {
     async fn query(&self, ids: &[i64], known: &mut Known) -> Result<(), sqlx::Error> {
         let minutes = measures::minutes(&self.pool, ids, self.since_s).await?;
         known.figures = known.rates.take(&minutes, Instant::now());
-        if known.looks % EMOTES_EVERY == 0 {
+        if known.looks.is_multiple_of(EMOTES_EVERY) {
             known.emotes = measures::top_emotes(&self.pool, ids, self.since_s).await?;
         }
         known.looks = known.looks.wrapping_add(1);
@@ -124,7 +129,9 @@ impl Watch {
 
 fn ids(seen: &[Seen]) -> Vec<i64> {
     let channels = seen.iter().flat_map(|seen| &seen.report.channels);
-    let ids: BTreeSet<i64> = channels.filter_map(|channel| i64::try_from(channel.channel_id?).ok()).collect();
+    let ids: BTreeSet<i64> = channels
+        .filter_map(|channel| i64::try_from(channel.channel_id?).ok())
+        .collect();
     ids.into_iter().collect()
 }
 

@@ -165,36 +165,27 @@ impl Store {
     /// # Errors
     /// The database cannot be used now.
     pub async fn fair_share(&self, owner: u64) -> Result<FairShare, StoreError> {
-        let own = owner.cast_signed();
         let mut connection = self.acquire().await?;
-        query(
-            "INSERT INTO aggregator (owner, seen_at) VALUES ($1, clock_timestamp()) \
-             ON CONFLICT (owner) DO UPDATE SET seen_at = excluded.seen_at",
+        // One statement: it is all that an idle aggregator asks.
+        let (place, others, shards, free): (i64, i64, i64, Vec<i16>) = query_as(
+            "WITH alive AS (
+                 INSERT INTO aggregator (owner, seen_at) VALUES ($1, clock_timestamp())
+                 ON CONFLICT (owner) DO UPDATE SET seen_at = excluded.seen_at
+             ),
+             others AS (
+                 SELECT owner FROM aggregator
+                 WHERE owner <> $1 AND seen_at > clock_timestamp() - make_interval(secs => $2)
+             )
+             SELECT (SELECT count(*) FROM others WHERE owner < $1), (SELECT count(*) FROM others),
+             (SELECT count(*) FROM shard),
+             ARRAY(SELECT shard FROM shard WHERE owner IS NULL OR lease_until < clock_timestamp() ORDER BY shard)",
         )
-        .bind(own)
-        .execute(&mut *connection)
-        .await
-        .trying("give a sign of life")?;
-        let (place, aggregators): (i64, i64) = query_as(
-            "SELECT count(*) FILTER (WHERE owner < $1), count(*) FROM aggregator \
-             WHERE owner = $1 OR seen_at > clock_timestamp() - make_interval(secs => $2)",
-        )
-        .bind(own)
+        .bind(owner.cast_signed())
         .bind(LEASE.as_secs_f64())
         .fetch_one(&mut *connection)
         .await
-        .trying("count the aggregators")?;
-        let shards: i64 = query_scalar("SELECT count(*) FROM shard")
-            .fetch_one(&mut *connection)
-            .await
-            .trying("count the shards")?;
-        let free: Vec<i16> = query_scalar(
-            "SELECT shard FROM shard WHERE owner IS NULL OR lease_until < clock_timestamp() ORDER BY shard",
-        )
-        .fetch_all(&mut *connection)
-        .await
-        .trying("look for free shards")?;
-        let aggregators = aggregators.max(1);
+        .trying("share the shards")?;
+        let aggregators = others + 1;
         let share = shards / aggregators + i64::from(place < shards % aggregators);
         Ok(FairShare {
             share: u16::try_from(share).unwrap_or(u16::MAX),

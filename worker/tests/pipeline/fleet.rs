@@ -45,7 +45,7 @@ impl Fleet {
             postgres.settings.retain(|(name, _)| name != "fsync");
         };
         let servers = Servers::start_with(clamor_testkit::Needs::Both, sync).await.unwrap();
-        let options = SimulatorOptions::new(servers.folder()).flag("--channels", CHANNELS).flag("--chatters", 20_000);
+        let options = SimulatorOptions::new(servers.folder()).flag("--channels", &CHANNELS).flag("--chatters", &20_000);
         let simulator = SimulatorProcess::start(options).await.unwrap();
         let (seen, planner) = plan(&servers, &simulator).await;
         let start = |options| WorkerProcess::start(options).unwrap();

@@ -79,7 +79,10 @@ impl Manifests {
             index: Index::default(),
         };
         let look = state.look();
-        let (_, resolved) = look.map_err(|source| StandaloneError::Manifests { path: path.to_owned(), source })?;
+        let (_, resolved) = look.map_err(|source| StandaloneError::Manifests {
+            path: path.to_owned(),
+            source,
+        })?;
         let (mut said, always) = (Said::default(), Always(always));
         let (desired, problems) = said.say(resolved.unwrap_or_default());
         let desired = always.add_to(desired);
@@ -90,12 +93,25 @@ impl Manifests {
             problems: watch::Sender::new(problems),
         };
         let path = path.to_owned();
-        Ok((Self { path, state, said, always }, outputs))
+        Ok((
+            Self {
+                path,
+                state,
+                said,
+                always,
+            },
+            outputs,
+        ))
     }
 
     /// Follows the folder until shutdown.
     pub async fn run(self, outputs: Outputs, health: Health, shutdown: CancellationToken) {
-        let Self { path, mut state, mut said, always } = self;
+        let Self {
+            path,
+            mut state,
+            mut said,
+            always,
+        } = self;
         health.register_loop(LOOP, LOOP_LIMIT);
         let mut pause = LOOK_AGAIN;
         loop {
@@ -210,7 +226,7 @@ fn publish(now: Desired, desired: &watch::Sender<Arc<Desired>>) {
     });
 }
 
-fn name<'a, T>((name, _): (&'a String, T)) -> &'a str {
+fn name<T>((name, _): (&String, T)) -> &str {
     name
 }
 
