@@ -273,6 +273,8 @@ impl Claims {
         let Some(claim) = self.owner.store.claim(shard, self.owner.id, self.force).await? else {
             return Ok(false);
         };
+        // Before anybody can see this aggregator as ready.
+        self.owner.health.waiting_for(format!("shard {shard}"), "warming up");
         let stop = CancellationToken::new();
         let task = self.tasks.spawn(self.owner.clone().own(claim, stop.clone())).id();
         self.owned.insert(shard, Owned { task, stop });

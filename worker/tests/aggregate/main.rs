@@ -117,6 +117,7 @@ async fn a_killed_aggregator_counts_nothing_twice() -> Result<()> {
         }
     }
     pipeline.eventually(MESSAGES, 800).await;
+    aggregator.ready().await;
     aggregator.stop().await?;
     assert_eq!(
         (pipeline.number(MESSAGES).await?, pipeline.number(BY_CHATTER).await?),
