@@ -1,6 +1,7 @@
 //! One shard from claim to release: look at the stream, warm up, work, hand over.
 
-use super::commit::{Committer, Done, now_ms};
+use super::commit::{Committer, Done};
+use super::delta::Millis;
 use super::delta::{FastDelta, Group, Position, Restored, SLICES, SlowDelta};
 use super::history::{self, Known};
 use super::metrics::{AggregateMetrics, Alarm};
@@ -124,11 +125,18 @@ impl Owner {
         }
     }
 
-    /// Rolls up what is due and gives the shard back.
+    /// Rolls up all that is dirty, open windows too, and gives the shard back.
     async fn release(&self, claim: &Claim) {
         let released = async {
-            if let Err(error) = self.store.roll_up(claim, now_ms()).await {
-                tracing::info!(shard = claim.shard, "roll-up is left to the next owner: {error}");
+            loop {
+                match self.store.roll_up(claim, Millis::MAX).await {
+                    Ok(0) => break,
+                    Ok(_) => {}
+                    Err(error) => {
+                        tracing::info!(shard = claim.shard, "roll-up is left to the next owner: {error}");
+                        break;
+                    }
+                }
             }
             self.store.release(claim).await
         };
