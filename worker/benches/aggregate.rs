@@ -62,7 +62,13 @@ fn message(random: &mut Random, key: u64, sent_at_ms: u64) -> Event {
         login: format!("chatter_{id}"),
         ..Chatter::default()
     };
-    let text = TEXTS[random.below(TEXTS.len() as u64) as usize].to_owned();
+    let text = TEXTS
+        .iter()
+        .cycle()
+        .nth(usize::try_from(random.below(8)).unwrap_or(0))
+        .copied()
+        .unwrap_or_default()
+        .to_owned();
     let message = Message {
         chatter: Some(chatter),
         text,

@@ -47,7 +47,7 @@ pub fn slice_of(chatter_id: ChatterId) -> u8 {
     const { assert!(SLICES.is_power_of_two() && SLICES > 1) };
     // Fibonacci hashing: ids are handed out in sequence.
     let hash = chatter_id.wrapping_mul(0x9E37_79B9_7F4A_7C15);
-    (hash >> (64 - SLICES.trailing_zeros())) as u8
+    (hash >> (u64::BITS - SLICES.trailing_zeros())).to_le_bytes()[0]
 }
 
 /// The chatter that an event adds to the unique chatters of its minute; 0: none.

@@ -11,7 +11,7 @@ use super::metrics::{AggregateMetrics, Alarm, Dropped};
 use super::plan::ActivePlan;
 use super::purge::{Beginnings, FULL};
 use super::sets::PlanLoader;
-use super::shard::{Arrival, Shard};
+use super::shard::{Arrival, Shard, slices};
 use super::source::{Input, Source};
 use clamor_bus::{Bus, Start, StreamMessage};
 use clamor_chat::subject::Kind;
@@ -167,9 +167,9 @@ impl Session {
             let position = positions.get(&group.number());
             position.map_or((0, 0), |position| (position.seq, position.stream_time_ms))
         };
-        let slow = std::array::from_fn(|slice| Slow {
-            committed: committed(Group::Slow(slice as u8)),
-            due: now + flush::SLOW * (slice as u32 + 1) / u32::from(SLICES),
+        let slow = slices().map(|slice| Slow {
+            committed: committed(Group::Slow(slice)),
+            due: now + flush::SLOW * (u32::from(slice) + 1) / u32::from(SLICES),
             last: now,
         });
         let fast = Fast {
@@ -296,7 +296,7 @@ impl Session {
             }
             Kind::Other => {
                 self.refuse(&message, Dropped::UnknownMessage, Dropped::UnknownMessage.reason())
-                    .await
+                    .await;
             }
         }
         self.applied();

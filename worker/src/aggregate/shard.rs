@@ -105,7 +105,7 @@ impl Shard {
             msg_id: String::new(),
             lowest: lowest.seq,
             fast_has: has(Group::Fast),
-            slow_has: std::array::from_fn(|slice| has(Group::Slow(slice as u8))),
+            slow_has: slices().map(|slice| has(Group::Slow(slice))),
             dedupe: Dedupe::default(),
             numbers: Numbers::restore(&lowest.numbers, lowest.stream_time_ms),
             uniques: Uniques::default(),
@@ -460,6 +460,13 @@ impl Shard {
     pub fn keys(&self) -> usize {
         self.dedupe.len()
     }
+}
+
+/// The slices of the slow tables.
+#[must_use]
+pub fn slices() -> [u8; SLICES as usize] {
+    let mut next = 0..SLICES;
+    std::array::from_fn(|_| next.next().unwrap_or_default())
 }
 
 /// The position of the group that is furthest behind: reading goes on after it.

@@ -16,6 +16,9 @@ pub const AHEAD_MS: Millis = 2 * 60 * 1000;
 
 type Minute = (ChannelId, Millis);
 
+/// Sorted ids of minutes that are settled.
+type Settled = Vec<(ChannelId, Millis, Vec<ChatterId>)>;
+
 /// The chatters of the minutes within the horizon.
 #[derive(Debug, Default)]
 pub struct Uniques {
@@ -58,7 +61,7 @@ impl Uniques {
     }
 
     /// Sizes of the young minutes that grew, and sorted ids of those that are settled, since the last call.
-    pub fn take(&mut self) -> (FxHashMap<Minute, u32>, Vec<(ChannelId, Millis, Vec<ChatterId>)>) {
+    pub fn take(&mut self) -> (FxHashMap<Minute, u32>, Settled) {
         let sets = &self.sets;
         let size = |minute: &Minute| {
             sets.get(minute)
