@@ -541,7 +541,7 @@ async fn purge(bus: Bus, shard: u16, up_to_seq: u64) -> Done {
     if full {
         match bus.purge(shard, up_to_seq).await {
             Ok(purged) => {
-                tracing::info!(shard, up_to_seq, purged, "purged what is committed from a stream that was nearly full")
+                tracing::info!(shard, up_to_seq, purged, "purged what is committed from a stream that was nearly full");
             }
             Err(error) => tracing::warn!(shard, "{error}"),
         }

@@ -1,4 +1,5 @@
 //! The aggregate role against a real NATS and a real Postgres: from published batches to rows.
+#![allow(clippy::unwrap_used, clippy::cast_possible_truncation, reason = "a test with small numbers")]
 
 mod fixture;
 

@@ -1,5 +1,7 @@
 //! After any take-over, at whatever positions of the groups, the sums are those of an undisturbed run.
 
+#![allow(clippy::cast_possible_truncation, reason = "small numbers of a test")]
+
 use super::*;
 use crate::aggregate::dedupe::GENERATION_MS;
 use proptest::prelude::*;
