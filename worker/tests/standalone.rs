@@ -204,7 +204,10 @@ async fn simulated_chat_is_counted_and_manifests_are_followed_through_kills_and_
     );
 
     // A bad manifest is one message; what is good goes on.
-    laptop.write("bad.yaml", &channel("Not-A-Login"));
+    laptop.write(
+        "bad.yaml",
+        &channel("bad").replace("channel: bad", "channel: Not-A-Login"),
+    );
     eventually("the bad manifest is refused", LIMIT, async || {
         let log = process.log().unwrap();
         let named = log
@@ -231,7 +234,7 @@ async fn simulated_chat_is_counted_and_manifests_are_followed_through_kills_and_
     );
 
     // Killed, it takes its children along.
-    let wanted = "SELECT (extract(epoch FROM since) * 1000)::bigint FROM wanted JOIN channel USING (channel_id) \
+    let wanted = "SELECT (extract(epoch FROM since) * 1000)::bigint FROM wanted \
                   WHERE login = 'one' AND until IS NULL";
     let since = number(&store, wanted).await;
     let before = number(&store, MESSAGES).await;
