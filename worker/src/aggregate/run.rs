@@ -9,7 +9,7 @@ use super::metrics::AggregateMetrics;
 use super::owner::Owner;
 use super::sets::PlanLoader;
 use crate::health::Health;
-use crate::retry;
+use crate::retry::backoff;
 use crate::store::{Class, FairShare, Retention, Store, StoreError};
 use clamor_bus::{Bus, BusError};
 use std::collections::BTreeMap;
@@ -66,60 +66,87 @@ pub async fn run(
     health: Health,
     shutdown: CancellationToken,
 ) -> Result<(), AggregateError> {
-    let AggregateOptions {
-        bus,
-        store,
-        force_claim,
-        retention,
-    } = options;
+    let AggregateOptions { bus, store, force_claim, retention } = options;
     let metrics = AggregateMetrics::new(registry)?;
     health.waiting_for(CONDITION, "no shard is claimed yet");
     let Some(shards) = shards(&bus, &health, &shutdown).await? else {
         return Ok(());
     };
     init(&store, shards, &health, &shutdown).await?;
-    let owner = Owner {
-        id: rand::random(),
-        plans: PlanLoader::new(bus.clone(), metrics.clone()),
-        bus,
-        store,
-        metrics,
-        health,
-    };
+    let owner =
+        Owner { id: rand::random(), plans: PlanLoader::new(bus.clone(), metrics.clone()), bus, store, metrics, health };
     let upkeep = tokio::spawn(upkeep(owner.store.clone(), retention, shutdown.clone()));
-    let ended = Claims {
-        owner,
-        force: force_claim,
-        owned: BTreeMap::new(),
-        tasks: JoinSet::new(),
-    }
-    .hold(&shutdown)
-    .await;
+    let ended =
+        Claims { owner, shards, alone: force_claim, force: force_claim, owned: BTreeMap::new(), tasks: JoinSet::new() }
+            .hold(&shutdown)
+            .await;
     upkeep.abort();
     ended
 }
 
 /// How many shards the pipeline has, as its streams say; none: shutdown came first.
 async fn shards(bus: &Bus, health: &Health, shutdown: &CancellationToken) -> Result<Option<u16>, AggregateError> {
-    let attempt = async || match bus.shards().await {
-        Ok(Some(shards)) => Ok(Ok(shards)),
-        Ok(None) => Err("the pipeline's streams are not there yet".to_owned()),
-        Err(error) if error.is_transient() => Err(error.to_string()),
-        Err(error) => Ok(Err(error)),
-    };
-    Ok(retry::until_ok("streams", health, shutdown, attempt)
-        .await
-        .transpose()?)
+    let mut waiting = Waiting::on("streams");
+    loop {
+        let problem = match bus.shards().await {
+            Ok(Some(shards)) => {
+                waiting.end(health);
+                return Ok(Some(shards));
+            }
+            Ok(None) => "the pipeline's streams are not there yet".to_owned(),
+            Err(error) if error.is_transient() => error.to_string(),
+            Err(error) => return Err(error.into()),
+        };
+        if !waiting.pause(problem, health, shutdown).await {
+            return Ok(None);
+        }
+    }
 }
 
 async fn init(store: &Store, shards: u16, health: &Health, shutdown: &CancellationToken) -> Result<(), AggregateError> {
-    let attempt = async || match store.init_shards(shards).await {
-        Err(error) if error.class() == Class::Retry => Err(error),
-        done => Ok(done),
-    };
-    match retry::until_ok("store", health, shutdown, attempt).await {
-        Some(done) => Ok(done?),
-        None => Ok(()),
+    let mut waiting = Waiting::on("store");
+    loop {
+        let problem = match store.init_shards(shards).await {
+            Ok(()) => {
+                waiting.end(health);
+                return Ok(());
+            }
+            Err(error) if error.class() == Class::Retry => error.to_string(),
+            Err(error) => return Err(error.into()),
+        };
+        if !waiting.pause(problem, health, shutdown).await {
+            return Ok(());
+        }
+    }
+}
+
+/// Waits for what is not there yet: readiness shows why, the log says it once.
+struct Waiting {
+    condition: &'static str,
+    said: String,
+    waits: Box<dyn Iterator<Item = Duration> + Send>,
+}
+
+impl Waiting {
+    fn on(condition: &'static str) -> Self {
+        Self { condition, said: String::new(), waits: Box::new(backoff()) }
+    }
+
+    /// False: shutdown came first.
+    async fn pause(&mut self, problem: String, health: &Health, shutdown: &CancellationToken) -> bool {
+        if problem != self.said {
+            tracing::warn!("{problem}; trying again");
+        }
+        health.waiting_for(self.condition, problem.clone());
+        self.said = problem;
+        tokio::select! {
+            () = shutdown.cancelled() => false,
+            () = tokio::time::sleep(self.waits.next().unwrap_or_default()) => true,
+        }
+    }
+
+    fn end(&self, health: &Health) {
+        health.ready(self.condition);
     }
 }
 
@@ -151,6 +178,11 @@ struct Owned {
 #[derive(Debug)]
 struct Claims {
     owner: Owner,
+    /// Of the pipeline.
+    shards: u16,
+    /// Nobody else is alive: whoever signed on a moment ago is dead, and its share is ours.
+    alone: bool,
+    /// The first claims take leases that have not run out.
     force: bool,
     owned: BTreeMap<u16, Owned>,
     tasks: JoinSet<()>,
@@ -185,20 +217,11 @@ impl Claims {
 
     /// Comes nearer to the fair share. True: there is nothing more to claim.
     async fn turn(&mut self, shutdown: &CancellationToken) -> Result<bool, StoreError> {
-        let FairShare {
-            share,
-            aggregators: _,
-            free,
-        } = self.owner.store.fair_share(self.owner.id).await?;
-        let share = usize::from(share);
+        let FairShare { share, aggregators: _, free } = self.owner.store.fair_share(self.owner.id).await?;
+        let share = usize::from(if self.alone { self.shards } else { share });
         self.hand_over(share);
         let mut missing = share.saturating_sub(self.owned.len());
-        // Who forces knows that nobody else is alive: all that it does not own itself.
-        let candidates: Vec<u16> = if self.force {
-            (0..u16::try_from(share).unwrap_or(u16::MAX)).collect()
-        } else {
-            free
-        };
+        let candidates: Vec<u16> = if self.force { (0..self.shards).collect() } else { free };
         let mut free = 0;
         for shard in candidates {
             if self.owned.contains_key(&shard) {
@@ -225,6 +248,8 @@ impl Claims {
         let Some(claim) = self.owner.store.claim(shard, self.owner.id, self.force).await? else {
             return Ok(false);
         };
+        // Before anybody can see this aggregator as ready.
+        self.owner.health.waiting_for(format!("shard {shard}"), "warming up");
         let stop = CancellationToken::new();
         let task = self.tasks.spawn(self.owner.clone().own(claim, stop.clone())).id();
         self.owned.insert(shard, Owned { task, stop });

@@ -17,24 +17,23 @@ use tokio::sync::Mutex;
 /// Shards follow each other closely: two sets in use while a change runs through, two to spare for changing back.
 const KEPT_PHRASE_SETS: usize = 4;
 
+/// Phrase sets by object name, the oldest first.
+type Compiled = VecDeque<(String, Arc<ActivePhrases>)>;
+
 /// Loads plans; clones share what is compiled.
 #[derive(Debug, Clone)]
 pub(super) struct PlanLoader {
     bus: Bus,
     metrics: AggregateMetrics,
     /// Held while a set is fetched and compiled, so that the shards' simultaneous directives compile it once.
-    phrases: Arc<Mutex<VecDeque<(String, Arc<ActivePhrases>)>>>,
+    phrases: Arc<Mutex<Compiled>>,
 }
 
 impl PlanLoader {
     /// Nothing is loaded yet.
     #[must_use]
     pub(super) fn new(bus: Bus, metrics: AggregateMetrics) -> Self {
-        Self {
-            bus,
-            metrics,
-            phrases: Arc::default(),
-        }
+        Self { bus, metrics, phrases: Arc::default() }
     }
 
     /// The plan of that name, compiled; none where it can never be had. Cancel-safe: begin again.

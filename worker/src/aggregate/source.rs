@@ -21,7 +21,7 @@ pub(super) enum Input {
 
 enum State {
     Opening(BoxFuture<'static, Result<ShardReader, Alarm>>),
-    Reading(ShardReader),
+    Reading(Box<ShardReader>),
     Ended,
 }
 
@@ -65,7 +65,7 @@ impl Source {
         loop {
             match &mut self.state {
                 State::Opening(opening) => match opening.await {
-                    Ok(reader) => self.state = State::Reading(reader),
+                    Ok(reader) => self.state = State::Reading(Box::new(reader)),
                     Err(alarm) => {
                         self.state = State::Ended;
                         return Input::OtherHistory(alarm);

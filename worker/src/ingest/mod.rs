@@ -9,7 +9,7 @@
 //!                                                              Publisher, one to a shard ──► JetStream
 //! ```
 //!
-//! Pure parts: [`line_buffer`], [`heard`], [`packer`], [`join_queue`], [`channels`], [`allocation`], [`rate`]. The rest
+//! Pure parts: `line_buffer`, `heard`, `packer`, `join_queue`, `channels`, `allocation`, `rate`. The rest
 //! moves bytes between them.
 //!
 //! What it promises: a socket is read whatever the bus does; batches are numbered per shard without holes, and a hole is

@@ -7,7 +7,7 @@ use std::time::Duration;
 use tokio::sync::watch;
 
 /// A bus that takes no report for so long is not there.
-const WRITE_LIMIT: Duration = Duration::from_secs(5);
+const WRITE_LIMIT: Duration = Duration::from_secs(2);
 /// Before a report that was not written is written again, unless there is a newer one.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
 
@@ -36,23 +36,8 @@ impl Speaker {
         draining: bool,
         (revision, problem, channels): (Option<u64>, String, Vec<ChannelReport>),
     ) -> Report {
-        let Self {
-            slot,
-            instance,
-            pod_uid,
-            started_at_ms,
-        } = self.clone();
-        Report {
-            slot,
-            instance,
-            pod_uid,
-            started_at_ms,
-            at_ms,
-            revision,
-            draining,
-            problem,
-            channels,
-        }
+        let Self { slot, instance, pod_uid, started_at_ms } = self.clone();
+        Report { slot, instance, pod_uid, started_at_ms, at_ms, revision, draining, problem, channels }
     }
 }
 
@@ -62,17 +47,20 @@ pub(super) async fn run(bus: Bus, speaker: Speaker, mut reports: watch::Receiver
     while reports.changed().await.is_ok() {
         let report = reports.borrow_and_update().clone();
         let Some(report) = report else { continue };
-        while let Err(error) = write(&bus, &report).await {
-            if !failing {
-                tracing::warn!(error, "failed to write the report; trying until it is taken");
-            }
-            failing = true;
-            tokio::select! {
-                () = tokio::time::sleep(RETRY_AFTER) => {}
-                _ = reports.changed() => { reports.mark_changed(); break; }
+        match write(&bus, &report).await {
+            Ok(()) => failing = false,
+            Err(error) => {
+                if !failing {
+                    tracing::warn!(error, "failed to write the report; trying until it is taken");
+                }
+                failing = true;
+                if reports.has_changed().is_err() {
+                    break;
+                }
+                tokio::time::sleep(RETRY_AFTER).await;
+                reports.mark_changed();
             }
         }
-        failing &= reports.has_changed().unwrap_or(false);
     }
     let delete = tokio::time::timeout(WRITE_LIMIT, bus.delete_report(&speaker.slot, &speaker.instance));
     if !matches!(delete.await, Ok(Ok(()))) {

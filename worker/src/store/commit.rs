@@ -6,25 +6,15 @@
 
 use super::connect::Store;
 use super::dictionary::Dictionary;
-use super::error::{CommitError, StoreError, Trying, is_broken, is_data_error, is_missing_partition};
-use super::lease::{Claim, numbers};
-use super::partition::Retained;
-use super::rows::Context;
-use super::value::{Stamp, sequence, text};
+use super::error::{CommitError, StoreError, Trying, is_data_error, is_missing_partition};
+use super::lease::Claim;
+use super::transaction::{Commit, Ended, Outcome, Prepared, TRANSACTION_LIMIT, discard_if_broken, limited};
 use super::write::{RefusedRow, Write};
-use super::{fast, slow};
 use crate::aggregate::delta::{FastDelta, Group, Position, SlowDelta};
-use sqlx::pool::PoolConnection;
-use sqlx::postgres::PgConnection;
-use sqlx::{Connection, Postgres, Transaction, query, query_as, query_scalar};
-use std::future::Future;
+use sqlx::Connection;
 use std::sync::PoisonError;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-/// A transaction that takes longer is given up; Postgres cancels each statement at 60 s.
-const TRANSACTION_LIMIT: Duration = Duration::from_secs(90);
-/// A COMMIT that is not answered by then has an unknown outcome.
-const COMMIT_LIMIT: Duration = Duration::from_secs(30);
 /// Attempts within one call: stale connections of the pool, changes of retention, a backend that the lease does not
 /// name yet. More than that is an outage, which is the caller's to wait for.
 const ATTEMPTS: usize = 12;
@@ -62,60 +52,18 @@ pub enum Flush<'a> {
 }
 
 impl Flush<'_> {
-    fn group(&self) -> Group {
+    pub(super) fn group(&self) -> Group {
         match self {
             Self::Fast { .. } => Group::Fast,
             Self::Slow { slice, .. } => Group::Slow(*slice),
         }
     }
 
-    fn begins_at(&self) -> u64 {
+    pub(super) fn begins_at(&self) -> u64 {
         match self {
             Self::Fast { from_seq, .. } | Self::Slow { from_seq, .. } => *from_seq,
         }
     }
-}
-
-/// What is committed at once.
-struct Commit<'a> {
-    claim: &'a Claim,
-    flushes: &'a [Flush<'a>],
-    to: &'a Position,
-    /// Empty: what is stored stays.
-    stream_created: &'a str,
-}
-
-/// All writes of a commit, made for what retention had left when they were made.
-struct Prepared {
-    context: Context,
-    writes: Vec<Write>,
-}
-
-/// How an attempt ended without an error of the database.
-enum Ended {
-    Committed {
-        rows: u64,
-        refused: Vec<RefusedRow>,
-    },
-    /// An earlier call did it, whose outcome was not known.
-    Before,
-    Fenced,
-    /// Retention has moved on: prepare again.
-    Retention(Retained),
-    /// The lease does not name this backend yet.
-    Unnamed,
-    /// COMMIT was not answered.
-    Unknown {
-        pid: i32,
-        error: StoreError,
-    },
-}
-
-/// What an unknown outcome turned out to be.
-enum Outcome {
-    Done,
-    Again,
-    Fenced,
 }
 
 impl Store {
@@ -135,8 +83,7 @@ impl Store {
         stream_created: &str,
         delta: &FastDelta,
     ) -> Result<Committed, CommitError> {
-        self.commit(claim, &[Flush::Fast { from_seq, delta }], to, stream_created)
-            .await
+        self.commit(claim, &[Flush::Fast { from_seq, delta }], to, stream_created).await
     }
 
     /// Commits one flush of a slice of the slow tables.
@@ -151,8 +98,7 @@ impl Store {
         to: &Position,
         delta: &SlowDelta,
     ) -> Result<Committed, CommitError> {
-        self.commit(claim, &[Flush::Slow { slice, from_seq, delta }], to, "")
-            .await
+        self.commit(claim, &[Flush::Slow { slice, from_seq, delta }], to, "").await
     }
 
     /// Commits several groups in one transaction, all to the same position: where a count depends on what another group
@@ -168,12 +114,11 @@ impl Store {
         stream_created: &str,
     ) -> Result<Committed, CommitError> {
         let begun = Instant::now();
-        let commit = Commit {
-            claim,
-            flushes,
-            to,
-            stream_created,
-        };
+        // Retention and claims lock the groups' rows in this order, too.
+        let mut flushes = flushes.to_vec();
+        flushes.sort_by_key(Flush::group);
+        let flushes = flushes.as_slice();
+        let commit = Commit { claim, flushes, to, stream_created };
         let dictionary = self.write_dictionary(&commit).await?;
         let mut committed = Box::pin(self.commit_counts(&commit)).await?;
         committed.rows += dictionary.rows;
@@ -200,11 +145,7 @@ impl Store {
             done.refused.extend(refused);
         }
         done.refused.append(&mut dictionary.refused);
-        self.inner
-            .known_channels
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .extend(dictionary.channels);
+        self.inner.known_channels.lock().unwrap_or_else(PoisonError::into_inner).extend(dictionary.channels);
         Ok(done)
     }
 
@@ -220,17 +161,14 @@ impl Store {
                 Err(StoreError::Sql { source, .. }) if is_data_error(&source) => {
                     let mut refused = Vec::new();
                     let mut transaction = connection.begin().await.trying(action)?;
-                    let rows = write
-                        .execute_carefully(&mut transaction, &mut refused)
-                        .await
-                        .trying(action)?;
+                    let rows = write.execute_carefully(&mut transaction, &mut refused).await.trying(action)?;
                     transaction.commit().await.trying(action)?;
                     return Ok((rows, refused));
                 }
                 Err(error) => {
-                    let broken = discard_if_broken(connection, &error);
-                    if !broken || attempt == ATTEMPTS {
-                        return Err(error);
+                    let broken = discard_if_broken(connection, error)?;
+                    if attempt == ATTEMPTS {
+                        return Err(broken);
                     }
                 }
             }
@@ -243,21 +181,11 @@ impl Store {
         let mut last = None;
         for _ in 0..ATTEMPTS {
             let periods = prepared.context.periods.iter().copied();
-            if let Err(error) = self.inner.partitions.ensure(&self.inner.pool, periods).await {
-                last = Some(error);
-                continue;
-            }
+            self.inner.partitions.ensure(&self.inner.pool, periods).await?;
             let mut connection = self.acquire().await?;
             match self.attempt(&mut connection, commit, &prepared, careful).await {
-                Ok(Ended::Committed { rows, mut refused }) => {
-                    refused.append(&mut prepared.context.refused);
-                    return Ok(Committed {
-                        rows,
-                        millis: 0,
-                        refused,
-                    });
-                }
-                Ok(Ended::Before) => return Ok(Committed::default()),
+                Ok(Ended::Committed { rows, refused }) => return Ok(prepared.committed(rows, refused)),
+                Ok(Ended::Before) => return Ok(prepared.committed(0, Vec::new())),
                 Ok(Ended::Fenced) => return Err(CommitError::Fenced),
                 Ok(Ended::Retention(retained)) => {
                     *self.inner.retained.lock().unwrap_or_else(PoisonError::into_inner) = retained;
@@ -269,18 +197,11 @@ impl Store {
                         return Err(CommitError::Fenced);
                     }
                 }
-                Ok(Ended::Unknown { pid, error }) => {
+                Ok(Ended::Unknown { pid, error, rows, refused }) => {
                     tracing::warn!(%error, shard = commit.claim.shard, "the outcome of a commit is unknown, looking");
                     drop(connection.detach());
                     match self.outcome(commit, pid).await? {
-                        Outcome::Done => {
-                            let rows = prepared.writes.iter().map(|write| write.rows as u64).sum();
-                            return Ok(Committed {
-                                rows,
-                                millis: 0,
-                                refused: prepared.context.refused,
-                            });
-                        }
+                        Outcome::Done => return Ok(prepared.committed(rows, refused)),
                         Outcome::Again => last = Some(error),
                         Outcome::Fenced => return Err(CommitError::Fenced),
                     }
@@ -290,247 +211,22 @@ impl Store {
                     self.inner.partitions.forget();
                     last = Some(StoreError::Sql { source, action });
                 }
-                Err(error) => {
-                    // Before COMMIT an error means that nothing was written. A connection that broke while it lay in
-                    // the pool is replaced at once; what else there is, is the caller's to wait for.
-                    if !discard_if_broken(connection, &error) {
-                        return Err(error.into());
-                    }
-                    last = Some(error);
-                }
+                // Before COMMIT an error means that nothing was written. A connection that broke while it lay in the
+                // pool is replaced at once; what else there is, is the caller's to wait for.
+                Err(error) => match discard_if_broken(connection, error) {
+                    Ok(broken) => last = Some(broken),
+                    Err(error) => return Err(error.into()),
+                },
             }
         }
-        Err(last
-            .unwrap_or(StoreError::TimedOut {
-                action: "commit",
-                seconds: 0,
-            })
-            .into())
-    }
-
-    fn prepare(&self, commit: &Commit<'_>) -> Prepared {
-        let retained = *self.inner.retained.lock().unwrap_or_else(PoisonError::into_inner);
-        let shard = commit.claim.shard_number();
-        let mut context = Context::new(retained);
-        let mut writes = Vec::new();
-        for flush in commit.flushes {
-            match flush {
-                Flush::Fast { delta, .. } => writes.extend(fast::writes(delta, shard, &mut context)),
-                Flush::Slow { delta, .. } => writes.extend(slow::writes(delta, &mut context)),
-            }
-        }
-        writes.push(context.dirty_write(shard));
-        Prepared { context, writes }
-    }
-
-    /// One transaction. An error means that it was not committed.
-    async fn attempt(
-        &self,
-        connection: &mut PoolConnection<Postgres>,
-        commit: &Commit<'_>,
-        prepared: &Prepared,
-        careful: bool,
-    ) -> Result<Ended, StoreError> {
-        let work = self.work(connection, commit, prepared, careful);
-        let worked = tokio::time::timeout(TRANSACTION_LIMIT, Box::pin(work)).await;
-        let timed_out = |_| StoreError::TimedOut {
-            action: "commit",
-            seconds: TRANSACTION_LIMIT.as_secs(),
-        };
-        let (transaction, pid, rows, refused) = match worked.map_err(timed_out)?? {
-            Worked::Ready(ready) => ready,
-            Worked::Ended(ended) => return Ok(ended),
-        };
-        match limited(COMMIT_LIMIT, "commit", transaction.commit()).await {
-            Ok(()) => Ok(Ended::Committed { rows, refused }),
-            Err(error) => Ok(Ended::Unknown { pid, error }),
-        }
-    }
-
-    /// Everything but COMMIT.
-    async fn work<'c>(
-        &self,
-        connection: &'c mut PoolConnection<Postgres>,
-        commit: &Commit<'_>,
-        prepared: &Prepared,
-        careful: bool,
-    ) -> Result<Worked<'c>, StoreError> {
-        let mut transaction = connection.begin().await.trying("begin")?;
-        let mut pid = 0;
-        for flush in commit.flushes {
-            match move_on(&mut transaction, commit, flush).await? {
-                Some(backend) => pid = backend,
-                None => {
-                    let ended = self.refused_at_statement_1(&mut transaction, commit, flush).await?;
-                    transaction.rollback().await.trying("roll back")?;
-                    return Ok(Worked::Ended(ended));
-                }
-            }
-        }
-        if !commit.claim.names(pid) {
-            transaction.rollback().await.trying("roll back")?;
-            return Ok(Worked::Ended(Ended::Unnamed));
-        }
-        // After statement 1: retention holds the rows of shard_group while it moves on.
-        let retained = Retained::read(&mut transaction).await.trying("read retained_from")?;
-        if retained != prepared.context.retained {
-            transaction.rollback().await.trying("roll back")?;
-            return Ok(Worked::Ended(Ended::Retention(retained)));
-        }
-        let mut refused = Vec::new();
-        let mut rows = 0;
-        for write in &prepared.writes {
-            let written = if careful {
-                write.execute_carefully(&mut transaction, &mut refused).await
-            } else {
-                write.execute(&mut transaction).await
-            };
-            match written {
-                Ok(written) => rows += written,
-                Err(source) => {
-                    if !is_broken(&source) {
-                        // At once: the row of shard_group is locked until then.
-                        transaction.rollback().await.trying("roll back")?;
-                    }
-                    return Err(StoreError::Sql {
-                        action: "write counts",
-                        source,
-                    });
-                }
-            }
-        }
-        Ok(Worked::Ready((transaction, pid, rows, refused)))
-    }
-
-    /// Statement 1 found no row: the shard is not ours, or an earlier call with the same delta came through.
-    async fn refused_at_statement_1(
-        &self,
-        connection: &mut PgConnection,
-        commit: &Commit<'_>,
-        flush: &Flush<'_>,
-    ) -> Result<Ended, StoreError> {
-        let (epoch, seq) = standing(connection, commit, flush).await?;
-        let done_before =
-            epoch == commit.claim.epoch && seq == sequence(commit.to.seq) && commit.to.seq != flush.begins_at();
-        Ok(if done_before { Ended::Before } else { Ended::Fenced })
-    }
-
-    /// Looks whether a transaction whose COMMIT was not answered came through.
-    async fn outcome(&self, commit: &Commit<'_>, pid: i32) -> Result<Outcome, StoreError> {
-        let Some(flush) = commit.flushes.first() else {
-            return Ok(Outcome::Done);
-        };
-        let mut connection = self.acquire().await?;
-        // The old backend may still be waiting for a COMMIT that was lost on the way, and holds its row meanwhile.
-        if let Some(started) = self.inner.backends.started(pid) {
-            query("SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity WHERE pid = $1 AND backend_start = $2")
-                .bind(pid)
-                .bind(started)
-                .execute(&mut *connection)
-                .await
-                .trying("end our backend")?;
-            self.inner.backends.forget(pid);
-        }
-        let (epoch, seq) = standing(&mut connection, commit, flush).await?;
-        Ok(if epoch != commit.claim.epoch {
-            Outcome::Fenced
-        } else if seq == sequence(flush.begins_at()) {
-            Outcome::Again
-        } else if seq == sequence(commit.to.seq) {
-            Outcome::Done
-        } else {
-            Outcome::Fenced
-        })
+        Err(last.unwrap_or(StoreError::TimedOut { action: "commit", seconds: 0 }).into())
     }
 }
 
-/// How the work of a transaction ended: ready to commit, or over.
-enum Worked<'c> {
-    Ready((Transaction<'c, Postgres>, i32, u64, Vec<RefusedRow>)),
-    Ended(Ended),
-}
-
-/// Statement 1 of a group. Returns our backend's pid; none: no row.
-async fn move_on(
-    connection: &mut PgConnection,
-    commit: &Commit<'_>,
-    flush: &Flush<'_>,
-) -> Result<Option<i32>, StoreError> {
-    let Commit {
-        claim,
-        flushes: _,
-        to,
-        stream_created,
-    } = commit;
-    let (instances, numbers) = numbers(to);
-    let judged_until = match flush {
-        Flush::Fast { delta, .. } if delta.judged_until_ms > 0 => Some(Stamp::saturating(delta.judged_until_ms)),
-        Flush::Fast { .. } | Flush::Slow { .. } => None,
-    };
-    query_scalar(
-        "UPDATE shard_group SET seq = $5, stream_time = $6, msg_id = $7, instances = $8, numbers = $9, plan = $10, \
-         stream_created = coalesce(nullif($11, ''), stream_created), judged_until = coalesce($12, judged_until), \
-         committed_at = now() \
-         WHERE shard = $1 AND grp = $2 AND epoch = $3 AND seq = $4 RETURNING pg_backend_pid()",
-    )
-    .bind(claim.shard_number())
-    .bind(flush.group().number())
-    .bind(claim.epoch)
-    .bind(sequence(flush.begins_at()))
-    .bind(sequence(to.seq))
-    .bind(Stamp::saturating(to.stream_time_ms))
-    .bind(text(&to.msg_id).into_owned())
-    .bind(instances)
-    .bind(numbers)
-    .bind(text(&to.plan).into_owned())
-    .bind((*stream_created).to_owned())
-    .bind(judged_until)
-    .fetch_optional(connection)
-    .await
-    .trying("move the shard's sequence on")
-}
-
-/// A group's epoch and sequence, after whoever holds its row has ended.
-async fn standing(
-    connection: &mut PgConnection,
-    commit: &Commit<'_>,
-    flush: &Flush<'_>,
-) -> Result<(i64, i64), StoreError> {
-    let row: Option<(i64, i64)> =
-        query_as("SELECT epoch, seq FROM shard_group WHERE shard = $1 AND grp = $2 FOR UPDATE")
-            .bind(commit.claim.shard_number())
-            .bind(flush.group().number())
-            .fetch_optional(connection)
-            .await
-            .trying("read the shard's sequence")?;
-    // No row is nobody's epoch.
-    Ok(row.unwrap_or((-1, -1)))
-}
-
-/// An action of the database, within a limit.
-pub(super) async fn limited<T>(
-    limit: Duration,
-    action: &'static str,
-    work: impl Future<Output = Result<T, sqlx::Error>>,
-) -> Result<T, StoreError> {
-    match tokio::time::timeout(limit, work).await {
-        Ok(done) => done.trying(action),
-        Err(_) => Err(StoreError::TimedOut {
-            action,
-            seconds: limit.as_secs(),
-        }),
+impl Prepared {
+    /// What the caller learns: rows refused before the transaction, and in it.
+    fn committed(self, rows: u64, mut refused: Vec<RefusedRow>) -> Committed {
+        refused.extend(self.context.refused);
+        Committed { rows, millis: 0, refused }
     }
-}
-
-/// Closes a connection that must not go back to the pool; returns whether it was such.
-fn discard_if_broken(connection: PoolConnection<Postgres>, error: &StoreError) -> bool {
-    let broken = match error {
-        StoreError::Sql { source, .. } => is_broken(source),
-        StoreError::TimedOut { .. } => true,
-        _ => false,
-    };
-    if broken {
-        drop(connection.detach());
-    }
-    broken
 }

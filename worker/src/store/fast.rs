@@ -1,14 +1,13 @@
 //! A fast flush as writes, in the fixed order of tables: counters, unique chatters, events, wanted, coverage, heard.
 
+use super::coverage::{coverage_writes, heard_write, wanted_writes};
 use super::family::Family;
-use super::interval::Folded;
 use super::partition::Kept;
 use super::rows::{Context, Rows};
 use super::value::{Key, Stamp, Unstorable, number, text};
 use super::write::{Column, Write};
 use crate::aggregate::delta::{
-    ChannelCounts, ChannelId, ChatEvent, ChatterId, CoverageChange, EmoteCounts, FastDelta, Millis, PhraseCounts,
-    PhraseMatch, WantedChange,
+    ChannelCounts, ChannelId, ChatEvent, ChatterId, EmoteCounts, FastDelta, Millis, PhraseCounts, PhraseMatch,
 };
 use rustc_hash::FxHashMap;
 use std::collections::BTreeMap;
@@ -87,10 +86,7 @@ fn channel_rows(
     for (&(channel, minute), counts) in channels {
         let row = window(channel, minute).and_then(|channel| Ok((channel, channel_counters(counts)?)));
         if let Some((channel, counters)) = context.accept("channel_minute", row, &[channel, minute]) {
-            let unique = uniques
-                .get(&(channel.cast_unsigned(), minute))
-                .copied()
-                .unwrap_or_default();
+            let unique = uniques.get(&(channel.cast_unsigned(), minute)).copied().unwrap_or_default();
             rows.push(context, minute, [channel], counters, i64::from(unique));
         }
     }
@@ -107,7 +103,7 @@ fn channel_rows(
 }
 
 /// Checks a window's channel and time.
-fn window(channel: ChannelId, start: Millis) -> Result<i64, Unstorable> {
+pub(super) fn window(channel: ChannelId, start: Millis) -> Result<i64, Unstorable> {
     Stamp::event(start)?;
     number("channel_id", channel)
 }
@@ -125,9 +121,7 @@ fn settled_write(settled: &[(ChannelId, Millis, Vec<ChatterId>)], context: &mut 
         if !context.retained.has(Kept::Minute, at) || !context.retained.has(Kept::MinuteChatters, at) {
             continue;
         }
-        context
-            .periods
-            .extend([Kept::Minute.period(at), Kept::MinuteChatters.period(at)]);
+        context.periods.extend([Kept::Minute.period(at), Kept::MinuteChatters.period(at)]);
         let ids = merged.entry((channel_id, at)).or_default();
         for &chatter in chatters {
             ids.extend(context.accept(table, number("chatter_id", chatter), &[*channel, *minute, chatter]));
@@ -181,12 +175,8 @@ fn array_literal(ids: &[i64]) -> String {
 fn emote_rows(emotes: &FxHashMap<(ChannelId, Millis, u64), EmoteCounts>, context: &mut Context) -> Rows<2, 2> {
     let mut rows = Rows::new(Family::Emote, emotes.len());
     for (&(channel, minute, emote), &EmoteCounts { occurrences, messages }) in emotes {
-        let row = window(channel, minute).and_then(|channel| {
-            Ok((
-                channel,
-                [number("occurrences", occurrences)?, number("messages", messages)?],
-            ))
-        });
+        let row = window(channel, minute)
+            .and_then(|channel| Ok((channel, [number("occurrences", occurrences)?, number("messages", messages)?])));
         if let Some((channel, counters)) = context.accept("emote_minute", row, &[channel, minute, emote]) {
             rows.push(context, minute, [channel, emote.cast_signed()], counters, 0);
         }
@@ -208,38 +198,16 @@ fn phrase_rows(phrases: &FxHashMap<(ChannelId, Millis, u64), PhraseCounts>, cont
 
 fn phrase_match_write(matches: &[PhraseMatch], context: &mut Context) -> Option<Write> {
     let mut rows = Vec::with_capacity(matches.len());
-    for PhraseMatch {
-        phrase_id,
-        channel_id,
-        sent_at_ms,
-        key,
-        chatter_id,
-        matches,
-        text: said,
-    } in matches
-    {
+    for PhraseMatch { phrase_id, channel_id, sent_at_ms, key, chatter_id, matches, text: said } in matches {
         let ids = [*phrase_id, *channel_id, *sent_at_ms, *chatter_id];
-        let row = Stamp::event(*sent_at_ms).and_then(|at| {
-            Ok((
-                at,
-                number("channel_id", *channel_id)?,
-                number("chatter_id", *chatter_id)?,
-            ))
-        });
+        let row = Stamp::event(*sent_at_ms)
+            .and_then(|at| Ok((at, number("channel_id", *channel_id)?, number("chatter_id", *chatter_id)?)));
         let Some((at, channel, chatter)) = context.accept("phrase_match", row, &ids) else {
             continue;
         };
         if context.keeps_event(at) {
             let phrase = phrase_id.cast_signed();
-            rows.push((
-                phrase,
-                at,
-                Key(*key),
-                channel,
-                chatter,
-                i64::from(*matches),
-                text(said).into_owned(),
-            ));
+            rows.push((phrase, at, Key(*key), channel, chatter, i64::from(*matches), text(said).into_owned()));
         }
     }
     rows.sort_unstable_by_key(|row| (row.0, row.1, row.2));
@@ -264,40 +232,17 @@ fn phrase_match_write(matches: &[PhraseMatch], context: &mut Context) -> Option<
 
 fn chat_event_write(events: &[ChatEvent], context: &mut Context) -> Option<Write> {
     let mut rows = Vec::with_capacity(events.len());
-    for ChatEvent {
-        channel_id,
-        sent_at_ms,
-        key,
-        kind,
-        chatter_id,
-        target_id,
-        amount,
-        text: said,
-    } in events
-    {
+    for ChatEvent { channel_id, sent_at_ms, key, kind, chatter_id, target_id, amount, text: said } in events {
         let ids = [*channel_id, *sent_at_ms, *chatter_id, *target_id, *amount];
         let row = Stamp::event(*sent_at_ms).and_then(|at| {
             let people = [number("chatter_id", *chatter_id)?, number("target_id", *target_id)?];
-            Ok((
-                at,
-                number("channel_id", *channel_id)?,
-                people,
-                number("amount", *amount)?,
-            ))
+            Ok((at, number("channel_id", *channel_id)?, people, number("amount", *amount)?))
         });
         let Some((at, channel, people, amount)) = context.accept("chat_event", row, &ids) else {
             continue;
         };
         if context.keeps_event(at) {
-            rows.push((
-                channel,
-                at,
-                Key(*key),
-                (*kind).to_owned(),
-                people,
-                amount,
-                text(said).into_owned(),
-            ));
+            rows.push((channel, at, Key(*key), (*kind).to_owned(), people, amount, text(said).into_owned()));
         }
     }
     rows.sort_unstable_by_key(|row| (row.0, row.1, row.2));
@@ -320,191 +265,5 @@ fn chat_event_write(events: &[ChatEvent], context: &mut Context) -> Option<Write
             ("text", Column::Texts(rows.into_iter().map(|row| row.6).collect())),
         ],
         shard: None,
-    })
-}
-
-fn wanted_writes(changes: &[WantedChange], shard: i16, context: &mut Context) -> [Write; 2] {
-    let mut folded = Folded::new();
-    for change in changes {
-        match change {
-            WantedChange::Begin {
-                channel_id,
-                login,
-                since_ms,
-            } => {
-                if let Some(channel) =
-                    context.accept("wanted", window(*channel_id, *since_ms), &[*channel_id, *since_ms])
-                {
-                    folded.begin(channel, *since_ms, text(login).into_owned());
-                }
-            }
-            WantedChange::End { channel_id, until_ms } => {
-                if let Some(channel) = context.accept("wanted", number("channel_id", *channel_id), &[*channel_id]) {
-                    folded.end(channel, *until_ms);
-                }
-            }
-        }
-    }
-    let (begins, ends) = (&folded.begins, &folded.ends);
-    let end = Write {
-        table: "wanted",
-        sql: "WITH n AS (SELECT * FROM unnest($1::bigint[], $2::timestamptz[]) AS n (channel_id, until)),
-              void AS (
-                  DELETE FROM wanted w USING n
-                  WHERE w.channel_id = n.channel_id AND w.until IS NULL AND w.shard = $3 AND w.since >= n.until
-              )
-              UPDATE wanted w SET until = n.until FROM n
-              WHERE w.channel_id = n.channel_id AND w.until IS NULL AND w.shard = $3 AND w.since < n.until",
-        rows: ends.len(),
-        columns: vec![
-            ("channel_id", Column::Numbers(ends.keys().copied().collect())),
-            (
-                "until",
-                Column::Times(ends.values().map(|&ms| Stamp::saturating(ms)).collect()),
-            ),
-        ],
-        shard: Some(shard),
-    };
-    let begin = Write {
-        table: "wanted",
-        sql: "INSERT INTO wanted AS t (channel_id, since, until, login, shard) \
-              SELECT n.channel_id, n.since, n.until, n.login, $5 \
-              FROM unnest($1::bigint[], $2::timestamptz[], $3::timestamptz[], $4::text[]) \
-              AS n (channel_id, since, until, login) \
-              WHERE n.until IS NOT NULL OR NOT EXISTS \
-              (SELECT FROM wanted o WHERE o.channel_id = n.channel_id AND o.until IS NULL AND o.shard = $5) \
-              ON CONFLICT (channel_id, since) DO UPDATE SET until = excluded.until, login = excluded.login",
-        rows: begins.len(),
-        columns: vec![
-            ("channel_id", Column::Numbers(begins.keys().map(|key| key.0).collect())),
-            (
-                "since",
-                Column::Times(begins.keys().map(|key| Stamp::saturating(key.1)).collect()),
-            ),
-            (
-                "until",
-                Column::OpenTimes(begins.values().map(|end| end.0.map(Stamp::saturating)).collect()),
-            ),
-            (
-                "login",
-                Column::Texts(begins.values().map(|end| end.1.clone()).collect()),
-            ),
-        ],
-        shard: Some(shard),
-    };
-    [end, begin]
-}
-
-fn coverage_writes(changes: &[CoverageChange], shard: i16, context: &mut Context) -> [Write; 2] {
-    let mut folded = Folded::new();
-    for change in changes {
-        match *change {
-            CoverageChange::Open {
-                channel_id,
-                instance,
-                connection,
-                since_ms,
-            } => {
-                let row = window(channel_id, since_ms);
-                if let Some(channel) = context.accept("coverage", row, &[channel_id, instance, since_ms]) {
-                    folded.begin((channel, instance.cast_signed(), i64::from(connection)), since_ms, ());
-                }
-            }
-            CoverageChange::Close {
-                channel_id,
-                instance,
-                connection,
-                until_ms,
-            } => {
-                let row = number("channel_id", channel_id);
-                if let Some(channel) = context.accept("coverage", row, &[channel_id, instance, until_ms]) {
-                    folded.end((channel, instance.cast_signed(), i64::from(connection)), until_ms);
-                }
-            }
-        }
-    }
-    let (begins, ends) = (&folded.begins, &folded.ends);
-    let end = Write {
-        table: "coverage",
-        sql: "WITH n AS (
-                  SELECT * FROM unnest($1::bigint[], $2::bigint[], $3::bigint[], $4::timestamptz[])
-                  AS n (channel_id, instance, connection, until)
-              ),
-              void AS (
-                  DELETE FROM coverage v USING n
-                  WHERE v.shard = $5 AND v.instance = n.instance AND v.connection = n.connection
-                  AND v.channel_id = n.channel_id AND v.until IS NULL AND v.since >= n.until
-              )
-              UPDATE coverage v SET until = n.until FROM n
-              WHERE v.shard = $5 AND v.instance = n.instance AND v.connection = n.connection
-              AND v.channel_id = n.channel_id AND v.until IS NULL AND v.since < n.until",
-        rows: ends.len(),
-        columns: vec![
-            ("channel_id", Column::Numbers(ends.keys().map(|key| key.0).collect())),
-            ("instance", Column::Numbers(ends.keys().map(|key| key.1).collect())),
-            ("connection", Column::Numbers(ends.keys().map(|key| key.2).collect())),
-            (
-                "until",
-                Column::Times(ends.values().map(|&ms| Stamp::saturating(ms)).collect()),
-            ),
-        ],
-        shard: Some(shard),
-    };
-    let begin = Write {
-        table: "coverage",
-        sql: "INSERT INTO coverage AS t (channel_id, instance, connection, since, until, shard) \
-              SELECT n.channel_id, n.instance, n.connection, n.since, n.until, $6 \
-              FROM unnest($1::bigint[], $2::bigint[], $3::bigint[], $4::timestamptz[], $5::timestamptz[]) \
-              AS n (channel_id, instance, connection, since, until) \
-              WHERE n.until IS NOT NULL OR NOT EXISTS ( \
-              SELECT FROM coverage o WHERE o.shard = $6 AND o.instance = n.instance \
-              AND o.connection = n.connection AND o.channel_id = n.channel_id AND o.until IS NULL) \
-              ON CONFLICT (channel_id, since, instance, connection) DO UPDATE SET until = excluded.until",
-        rows: begins.len(),
-        columns: vec![
-            (
-                "channel_id",
-                Column::Numbers(begins.keys().map(|key| key.0.0).collect()),
-            ),
-            ("instance", Column::Numbers(begins.keys().map(|key| key.0.1).collect())),
-            (
-                "connection",
-                Column::Numbers(begins.keys().map(|key| key.0.2).collect()),
-            ),
-            (
-                "since",
-                Column::Times(begins.keys().map(|key| Stamp::saturating(key.1)).collect()),
-            ),
-            (
-                "until",
-                Column::OpenTimes(begins.values().map(|end| end.0.map(Stamp::saturating)).collect()),
-            ),
-        ],
-        shard: Some(shard),
-    };
-    [end, begin]
-}
-
-fn heard_write(heard: &FxHashMap<(u64, u32), Millis>, shard: i16) -> Option<Write> {
-    let rows = heard.iter().map(|(&(instance, connection), &until)| {
-        (
-            (instance.cast_signed(), i64::from(connection)),
-            Stamp::saturating(until),
-        )
-    });
-    let mut rows: Vec<((i64, i64), Stamp)> = rows.collect();
-    rows.sort_unstable();
-    Some(Write {
-        table: "heard",
-        sql: "INSERT INTO heard AS t (instance, connection, until, shard) \
-              SELECT *, $4 FROM unnest($1::bigint[], $2::bigint[], $3::timestamptz[]) \
-              ON CONFLICT (shard, instance, connection) DO UPDATE SET until = excluded.until",
-        rows: rows.len(),
-        columns: vec![
-            ("instance", Column::Numbers(rows.iter().map(|row| row.0.0).collect())),
-            ("connection", Column::Numbers(rows.iter().map(|row| row.0.1).collect())),
-            ("until", Column::Times(rows.iter().map(|row| row.1).collect())),
-        ],
-        shard: Some(shard),
     })
 }

@@ -41,10 +41,7 @@ impl Claim {
 
     /// Whether the lease names this backend.
     pub(super) fn names(&self, pid: i32) -> bool {
-        self.published
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .contains(&pid)
+        self.published.lock().unwrap_or_else(PoisonError::into_inner).contains(&pid)
     }
 
     fn publish(&self, pids: Vec<i32>) {
@@ -101,13 +98,7 @@ impl Store {
         let epoch = raise_epoch(&mut transaction, number, own, &pids, &started).await?;
         let restored = restore(&mut transaction, number).await?;
         transaction.commit().await.trying("commit the claim")?;
-        let claim = Claim {
-            shard,
-            epoch,
-            owner,
-            restored,
-            published: Arc::default(),
-        };
+        let claim = Claim { shard, epoch, owner, restored, published: Arc::default() };
         claim.publish(pids);
         Ok(Some(claim))
     }
@@ -165,36 +156,27 @@ impl Store {
     /// # Errors
     /// The database cannot be used now.
     pub async fn fair_share(&self, owner: u64) -> Result<FairShare, StoreError> {
-        let own = owner.cast_signed();
         let mut connection = self.acquire().await?;
-        query(
-            "INSERT INTO aggregator (owner, seen_at) VALUES ($1, clock_timestamp()) \
-             ON CONFLICT (owner) DO UPDATE SET seen_at = excluded.seen_at",
+        // One statement: it is all that an idle aggregator asks.
+        let (place, others, shards, free): (i64, i64, i64, Vec<i16>) = query_as(
+            "WITH alive AS (
+                 INSERT INTO aggregator (owner, seen_at) VALUES ($1, clock_timestamp())
+                 ON CONFLICT (owner) DO UPDATE SET seen_at = excluded.seen_at
+             ),
+             others AS (
+                 SELECT owner FROM aggregator
+                 WHERE owner <> $1 AND seen_at > clock_timestamp() - make_interval(secs => $2)
+             )
+             SELECT (SELECT count(*) FROM others WHERE owner < $1), (SELECT count(*) FROM others),
+             (SELECT count(*) FROM shard),
+             ARRAY(SELECT shard FROM shard WHERE owner IS NULL OR lease_until < clock_timestamp() ORDER BY shard)",
         )
-        .bind(own)
-        .execute(&mut *connection)
-        .await
-        .trying("give a sign of life")?;
-        let (place, aggregators): (i64, i64) = query_as(
-            "SELECT count(*) FILTER (WHERE owner < $1), count(*) FROM aggregator \
-             WHERE owner = $1 OR seen_at > clock_timestamp() - make_interval(secs => $2)",
-        )
-        .bind(own)
+        .bind(owner.cast_signed())
         .bind(LEASE.as_secs_f64())
         .fetch_one(&mut *connection)
         .await
-        .trying("count the aggregators")?;
-        let shards: i64 = query_scalar("SELECT count(*) FROM shard")
-            .fetch_one(&mut *connection)
-            .await
-            .trying("count the shards")?;
-        let free: Vec<i16> = query_scalar(
-            "SELECT shard FROM shard WHERE owner IS NULL OR lease_until < clock_timestamp() ORDER BY shard",
-        )
-        .fetch_all(&mut *connection)
-        .await
-        .trying("look for free shards")?;
-        let aggregators = aggregators.max(1);
+        .trying("share the shards")?;
+        let aggregators = others + 1;
         let share = shards / aggregators + i64::from(place < shards % aggregators);
         Ok(FairShare {
             share: u16::try_from(share).unwrap_or(u16::MAX),
@@ -296,13 +278,7 @@ async fn restore(connection: &mut PgConnection, shard: i16) -> Result<Restored, 
         let mut numbers: Vec<(u64, u64)> = numbers.map(|(i, n)| (i.cast_unsigned(), n.cast_unsigned())).collect();
         numbers.sort_unstable();
         let stream_time_ms = stream_time.millis();
-        let position = Position {
-            seq: seq.cast_unsigned(),
-            stream_time_ms,
-            msg_id,
-            numbers,
-            plan,
-        };
+        let position = Position { seq: seq.cast_unsigned(), stream_time_ms, msg_id, numbers, plan };
         restored.positions.insert(group, position);
     }
     let coverage: Vec<(i64, i64, i64, Stamp, Option<Stamp>)> = query_as(
@@ -315,9 +291,7 @@ async fn restore(connection: &mut PgConnection, shard: i16) -> Result<Restored, 
     .trying("read open coverage")?;
     for (channel, instance, connection, since, heard) in coverage {
         let source = (instance.cast_unsigned(), u32::try_from(connection).unwrap_or(u32::MAX));
-        restored
-            .open_coverage
-            .insert((channel.cast_unsigned(), source.0, source.1), since.millis());
+        restored.open_coverage.insert((channel.cast_unsigned(), source.0, source.1), since.millis());
         if let Some(heard) = heard {
             restored.heard.insert(source, heard.millis());
         }
@@ -327,18 +301,11 @@ async fn restore(connection: &mut PgConnection, shard: i16) -> Result<Restored, 
         .fetch_all(connection)
         .await
         .trying("read what is wanted")?;
-    restored.wanted = wanted
-        .into_iter()
-        .map(|(id, since)| (id.cast_unsigned(), since.millis()))
-        .collect();
+    restored.wanted = wanted.into_iter().map(|(id, since)| (id.cast_unsigned(), since.millis())).collect();
     Ok(restored)
 }
 
 /// A position's batch numbers as two arrays.
 pub(super) fn numbers(position: &Position) -> (Vec<i64>, Vec<i64>) {
-    position
-        .numbers
-        .iter()
-        .map(|&(instance, number)| (instance.cast_signed(), sequence(number)))
-        .unzip()
+    position.numbers.iter().map(|&(instance, number)| (instance.cast_signed(), sequence(number))).unzip()
 }

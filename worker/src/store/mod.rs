@@ -13,6 +13,7 @@
 
 mod commit;
 mod connect;
+mod coverage;
 mod dictionary;
 mod error;
 mod family;
@@ -25,6 +26,7 @@ mod retention;
 mod roll_up;
 mod rows;
 mod slow;
+mod transaction;
 mod value;
 mod write;
 

@@ -1,5 +1,6 @@
 //! Ingest against a real nats-server: with the simulator, whose ledger says what must be in the streams, and with a
 //! server that speaks raw bytes.
+#![allow(clippy::unwrap_used, reason = "a test")]
 
 mod harness;
 mod outage;
