@@ -152,10 +152,7 @@ async fn simulated_chat_is_counted_and_manifests_are_followed_through_kills_and_
     assert!((-100..1_000).contains(&took_ms), "the phrase counted after {took_ms} ms");
 
     // A bad manifest is one message; what is good goes on.
-    laptop.write(
-        "bad.yaml",
-        &channel("bad").replace("channel: bad", "channel: Not-A-Login"),
-    );
+    laptop.write("bad.yaml", &channel("bad").replace("channel: bad", "channel: Not-A-Login"));
     eventually("the bad manifest is refused", LIMIT, async || {
         let log = process.log().unwrap();
         let named = log.lines().any(|line| line.contains("bad.yaml") && line.contains("spec.channel"));
