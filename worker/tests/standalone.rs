@@ -152,7 +152,7 @@ async fn simulated_chat_is_counted_and_manifests_are_followed_through_kills_and_
     assert!((-100..1_000).contains(&took_ms), "the phrase counted after {took_ms} ms");
 
     // A bad manifest is one message; what is good goes on.
-    laptop.write("bad.yaml", &channel("Not-A-Login"));
+    laptop.write("bad.yaml", &channel("bad").replace("channel: bad", "channel: Not-A-Login"));
     eventually("the bad manifest is refused", LIMIT, async || {
         let log = process.log().unwrap();
         let named = log.lines().any(|line| line.contains("bad.yaml") && line.contains("spec.channel"));
@@ -174,7 +174,7 @@ async fn simulated_chat_is_counted_and_manifests_are_followed_through_kills_and_
     assert!(refusal.contains(&format!("in use by process {}", process.pid())), "{refusal}");
 
     // Killed, it takes its children along.
-    let wanted = "SELECT (extract(epoch FROM since) * 1000)::bigint FROM wanted JOIN channel USING (channel_id) \
+    let wanted = "SELECT (extract(epoch FROM since) * 1000)::bigint FROM wanted \
                   WHERE login = 'one' AND until IS NULL";
     let since = number(&store, wanted).await;
     let before = number(&store, MESSAGES).await;
