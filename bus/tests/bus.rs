@@ -180,7 +180,7 @@ async fn assignments_and_reports_reach_who_watches_also_after_a_restart_of_the_s
     let mut reports = bus.watch_reports();
     bus.put_report(&report).await.unwrap();
     assert_eq!(first(&mut reports).await, ReportChange::Written(report.clone()));
-    assert_eq!(bus.reports().await.unwrap(), [report.clone()]);
+    assert_eq!(bus.reports().await.unwrap().as_slice(), std::slice::from_ref(&report));
     bus.delete_report(&report.slot, &report.instance).await.unwrap();
     let gone = ReportChange::Gone { slot: report.slot.clone(), instance: report.instance.clone() };
     assert_eq!(first(&mut reports).await, gone);
