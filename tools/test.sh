@@ -48,7 +48,7 @@ step "clippy"
 cargo clippy --workspace --all-targets --profile "$profile" -- -D warnings
 
 step "documentation"
-RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --document-private-items --profile "$profile" --quiet
+RUSTDOCFLAGS="-D warnings -A rustdoc::private_intra_doc_links" cargo doc --workspace --no-deps --document-private-items --profile "$profile" --quiet
 
 step "generated files"
 # These tests compare what is checked in with what its sources say.

@@ -53,31 +53,18 @@ impl Bus {
         let names = Names::new(&config.pipeline)?;
         let url = without_login(&config.url);
         let addresses = parse_addresses(&config.url, &url)?;
-        let client = options(config, &addresses)
-            .await?
-            .connect(addresses)
-            .await
-            .map_err(|error| {
-                let reason = chain(&error);
-                match error.kind() {
-                    ConnectErrorKind::Authentication | ConnectErrorKind::AuthorizationViolation => BusError::Refused {
-                        url: url.clone(),
-                        reason,
-                    },
-                    _ => BusError::Connect {
-                        url: url.clone(),
-                        reason,
-                    },
+        let client = options(config, &addresses).await?.connect(addresses).await.map_err(|error| {
+            let reason = chain(&error);
+            match error.kind() {
+                ConnectErrorKind::Authentication | ConnectErrorKind::AuthorizationViolation => {
+                    BusError::Refused { url: url.clone(), reason }
                 }
-            })?;
+                _ => BusError::Connect { url: url.clone(), reason },
+            }
+        })?;
         let mut jetstream = jetstream::new(client.clone());
         jetstream.set_timeout(REQUEST_TIMEOUT);
-        let bus = Self {
-            client,
-            jetstream,
-            names: Arc::new(names),
-            url: url.into(),
-        };
+        let bus = Self { client, jetstream, names: Arc::new(names), url: url.into() };
         bus.check_server().await?;
         Ok(bus)
     }
@@ -86,9 +73,7 @@ impl Bus {
         let version = self.client.server_info().version;
         if version_pair(&version).is_none_or(|found| found < MINIMUM_SERVER) {
             let (major, minor) = MINIMUM_SERVER;
-            return Err(self.unfit(format!(
-                "it is version {version}, and {major}.{minor} or newer is needed"
-            )));
+            return Err(self.unfit(format!("it is version {version}, and {major}.{minor} or newer is needed")));
         }
         match self.jetstream.query_account().await {
             Ok(_) => Ok(()),
@@ -97,10 +82,7 @@ impl Bus {
     }
 
     fn unfit(&self, reason: String) -> BusError {
-        BusError::Unfit {
-            url: self.url.to_string(),
-            reason,
-        }
+        BusError::Unfit { url: self.url.to_string(), reason }
     }
 
     /// The names of this pipeline's streams, subjects and buckets.
@@ -186,10 +168,7 @@ fn without_login(url: &str) -> String {
         (None, Some(at)) => address[at + 1..].to_owned(),
         _ => address.to_owned(),
     };
-    url.split(',')
-        .map(|address| shown(address.trim()))
-        .collect::<Vec<_>>()
-        .join(",")
+    url.split(',').map(|address| shown(address.trim())).collect::<Vec<_>>().join(",")
 }
 
 fn version_pair(version: &str) -> Option<(u32, u32)> {

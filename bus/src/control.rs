@@ -29,16 +29,8 @@ pub enum ReportChange {
 
 pub(crate) async fn ensure_buckets(bus: &Bus) -> Result<(), BusError> {
     for (bucket, description, max_age) in [
-        (
-            bus.names().assignments_bucket(),
-            "Clamor: what each slot reads",
-            Duration::ZERO,
-        ),
-        (
-            bus.names().reports_bucket(),
-            "Clamor: what each instance says that it reads",
-            REPORT_MAX_AGE,
-        ),
+        (bus.names().assignments_bucket(), "Clamor: what each slot reads", Duration::ZERO),
+        (bus.names().reports_bucket(), "Clamor: what each instance says that it reads", REPORT_MAX_AGE),
     ] {
         if bus.jetstream().get_key_value(&bucket).await.is_ok() {
             continue;
@@ -108,12 +100,7 @@ impl Bus {
     /// # Errors
     /// A failed request.
     pub async fn put_report(&self, report: &Report) -> Result<(), BusError> {
-        self.put(
-            self.names().reports_bucket(),
-            &report_key(&report.slot, &report.instance),
-            report,
-        )
-        .await
+        self.put(self.names().reports_bucket(), &report_key(&report.slot, &report.instance), report).await
     }
 
     /// Removes an instance's report: it has left.
@@ -148,11 +135,7 @@ impl Bus {
         let action = || format!("write {key} in bucket {bucket}");
         let value = serde_json::to_vec(value).map_err(|error| BusError::request(action(), error))?;
         let store = self.bucket(&bucket).await?;
-        store
-            .put(key, Bytes::from(value))
-            .await
-            .map(drop)
-            .map_err(|error| BusError::request(action(), error))
+        store.put(key, Bytes::from(value)).await.map(drop).map_err(|error| BusError::request(action(), error))
     }
 
     async fn bucket(&self, name: &str) -> Result<kv::Store, BusError> {
@@ -166,14 +149,10 @@ fn report_key(slot: &str, instance: &str) -> String {
 }
 
 fn decode<T: DeserializeOwned>(what: &str, key: &str, value: &[u8]) -> Result<T, BusError> {
-    serde_json::from_slice(value).map_err(|error| BusError::Undecodable {
-        what: format!("{what} {key}"),
-        reason: error.to_string(),
-    })
+    serde_json::from_slice(value)
+        .map_err(|error| BusError::Undecodable { what: format!("{what} {key}"), reason: error.to_string() })
 }
 
 fn decode_or_log<T: DeserializeOwned>(what: &str, key: &str, value: &[u8]) -> Option<T> {
-    decode(what, key, value)
-        .inspect_err(|error| tracing::warn!(%error, "ignored"))
-        .ok()
+    decode(what, key, value).inspect_err(|error| tracing::warn!(%error, "ignored")).ok()
 }

@@ -12,16 +12,10 @@ impl Bus {
     /// A failed request.
     pub async fn last_directive(&self, shard: u16) -> Result<(u64, Option<Directive>), BusError> {
         let stream = self.stream(shard).await?;
-        match stream
-            .get_last_raw_message_by_subject(&self.names().directive(shard))
-            .await
-        {
+        match stream.get_last_raw_message_by_subject(&self.names().directive(shard)).await {
             Ok(message) => Ok((message.sequence, decode_directive(&message.payload).ok())),
             Err(error) if matches!(error.kind(), LastRawMessageErrorKind::NoMessageFound) => Ok((0, None)),
-            Err(error) => Err(BusError::request(
-                format!("read the last directive of shard {shard}"),
-                error,
-            )),
+            Err(error) => Err(BusError::request(format!("read the last directive of shard {shard}"), error)),
         }
     }
 
@@ -34,8 +28,6 @@ impl Bus {
             .payload(encode_directive(directive).into())
             .header(SCHEMA_HEADER, SCHEMA)
             .expected_last_subject_sequence(expected);
-        self.publish(self.names().directive(shard), message)
-            .await
-            .map(|ack| ack.sequence)
+        self.publish(self.names().directive(shard), message).await.map(|ack| ack.sequence)
     }
 }

@@ -86,10 +86,7 @@ pub enum BusError {
 
 impl BusError {
     pub(crate) fn request(action: impl Into<String>, reason: impl std::fmt::Display) -> Self {
-        Self::Request {
-            action: action.into(),
-            reason: reason.to_string(),
-        }
+        Self::Request { action: action.into(), reason: reason.to_string() }
     }
 
     /// A constant for metrics, events and conditions.

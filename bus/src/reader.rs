@@ -61,9 +61,7 @@ pub struct ShardReader {
 
 impl std::fmt::Debug for ShardReader {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("ShardReader")
-            .field("shard", &self.shard)
-            .finish_non_exhaustive()
+        f.debug_struct("ShardReader").field("shard", &self.shard).finish_non_exhaustive()
     }
 }
 
@@ -83,24 +81,10 @@ impl Bus {
             ..pull::Config::default()
         };
         let stream = self.stream(shard).await?;
-        let consumer = stream
-            .create_consumer(config)
-            .await
-            .map_err(|error| BusError::request(action(), error))?;
-        let pulls = consumer
-            .stream()
-            .max_bytes_per_batch(PULL_BYTES)
-            .expires(PULL_EXPIRES)
-            .heartbeat(HEARTBEAT);
-        let messages = pulls
-            .messages()
-            .await
-            .map_err(|error| BusError::request(action(), error))?;
-        Ok(ShardReader {
-            messages,
-            shard,
-            delivered: 0,
-        })
+        let consumer = stream.create_consumer(config).await.map_err(|error| BusError::request(action(), error))?;
+        let pulls = consumer.stream().max_bytes_per_batch(PULL_BYTES).expires(PULL_EXPIRES).heartbeat(HEARTBEAT);
+        let messages = pulls.messages().await.map_err(|error| BusError::request(action(), error))?;
+        Ok(ShardReader { messages, shard, delivered: 0 })
     }
 }
 
@@ -119,10 +103,7 @@ impl ShardReader {
         let info = message.info().map_err(|error| failed(error.to_string()))?;
         self.delivered += 1;
         if info.consumer_sequence != self.delivered {
-            return Err(failed(format!(
-                "delivery {} came where {} was due",
-                info.consumer_sequence, self.delivered
-            )));
+            return Err(failed(format!("delivery {} came where {} was due", info.consumer_sequence, self.delivered)));
         }
         let header = |name: &str| message.headers.as_ref()?.get(name).map(ToString::to_string);
         Ok(StreamMessage {

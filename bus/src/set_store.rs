@@ -31,9 +31,7 @@ pub(crate) async fn ensure_sets(bus: &Bus) -> Result<(), BusError> {
         ..Config::default()
     };
     let created = bus.jetstream().create_object_store(config).await;
-    created
-        .map(drop)
-        .map_err(|error| BusError::request(format!("create object store {bucket}"), error))
+    created.map(drop).map_err(|error| BusError::request(format!("create object store {bucket}"), error))
 }
 
 impl Bus {
@@ -64,10 +62,7 @@ impl Bus {
             name: name.to_owned(),
             reason: reason.to_string(),
         };
-        let undecodable = |reason: String| SetError::Undecodable {
-            name: name.to_owned(),
-            reason,
-        };
+        let undecodable = |reason: String| SetError::Undecodable { name: name.to_owned(), reason };
         let store = self.sets().await.map_err(|error| unreachable(&error))?;
         let object = match store.get(name).await {
             Ok(object) => object,

@@ -72,8 +72,7 @@ impl Bus {
     /// [`BusError::ShardMismatch`] where streams of another count are there; otherwise a failed request.
     pub async fn ensure(&self, shards: u16, limits: &StreamLimits) -> Result<(), BusError> {
         for shard in 0..shards {
-            self.ensure_stream(self.shard_config(shard, shards, limits), shards)
-                .await?;
+            self.ensure_stream(self.shard_config(shard, shards, limits), shards).await?;
         }
         self.ensure_stream(self.dead_config(shards), shards).await?;
         ensure_buckets(self).await
@@ -88,23 +87,13 @@ impl Bus {
                 Err(error) => return Err(create_error(&name, &error)),
             },
         };
-        let recorded = found
-            .metadata
-            .get(SHARDS_KEY)
-            .map_or("an unknown number of", String::as_str);
+        let recorded = found.metadata.get(SHARDS_KEY).map_or("an unknown number of", String::as_str);
         if recorded != shards.to_string() {
-            return Err(BusError::ShardMismatch {
-                stream: name,
-                found: recorded.to_owned(),
-                wanted: shards,
-            });
+            return Err(BusError::ShardMismatch { stream: name, found: recorded.to_owned(), wanted: shards });
         }
         if found.max_age != config.max_age || found.max_bytes != config.max_bytes {
             let action = format!("set the limits of stream {name}");
-            self.jetstream()
-                .update_stream(config)
-                .await
-                .map_err(|error| BusError::request(action, error))?;
+            self.jetstream().update_stream(config).await.map_err(|error| BusError::request(action, error))?;
         }
         Ok(())
     }
@@ -140,12 +129,7 @@ impl Bus {
     /// A failed request.
     pub async fn shards(&self) -> Result<Option<u16>, BusError> {
         match self.jetstream().get_stream(self.names().stream(0)).await {
-            Ok(stream) => Ok(stream
-                .cached_info()
-                .config
-                .metadata
-                .get(SHARDS_KEY)
-                .and_then(|count| count.parse().ok())),
+            Ok(stream) => Ok(stream.cached_info().config.metadata.get(SHARDS_KEY).and_then(|count| count.parse().ok())),
             Err(error) if is_absent(&error) => Ok(None),
             Err(error) => Err(BusError::request("look up the first shard's stream", error)),
         }
@@ -156,26 +140,15 @@ impl Bus {
     /// # Errors
     /// A failed request (unknown outcome: publish again with the same id), or [`BusError::Full`].
     pub async fn publish_batch(&self, shard: u16, msg_id: &str, payload: Bytes) -> Result<PublishAck, BusError> {
-        let message = PublishMessage::build()
-            .payload(payload)
-            .message_id(msg_id)
-            .header(SCHEMA_HEADER, SCHEMA);
+        let message = PublishMessage::build().payload(payload).message_id(msg_id).header(SCHEMA_HEADER, SCHEMA);
         self.publish(self.names().batch(shard), message).await
     }
 
     pub(crate) async fn publish(&self, subject: String, message: PublishMessage) -> Result<PublishAck, BusError> {
         let failed = |error: PublishError| publish_error(&subject, &error);
-        let ack = self
-            .jetstream()
-            .send_publish(subject.clone(), message)
-            .await
-            .map_err(failed)?
-            .await
-            .map_err(failed)?;
-        Ok(PublishAck {
-            sequence: ack.sequence,
-            duplicate: ack.duplicate,
-        })
+        let ack =
+            self.jetstream().send_publish(subject.clone(), message).await.map_err(failed)?.await.map_err(failed)?;
+        Ok(PublishAck { sequence: ack.sequence, duplicate: ack.duplicate })
     }
 
     /// Puts what cannot be decoded or stored where people can look at it. `reason` is one of a closed list.
@@ -194,10 +167,7 @@ impl Bus {
     pub async fn stream_state(&self, shard: u16) -> Result<StreamState, BusError> {
         let stream = self.stream(shard).await?;
         let info = stream.cached_info();
-        let created = info
-            .created
-            .format(&Rfc3339)
-            .unwrap_or_else(|_| info.created.to_string());
+        let created = info.created.format(&Rfc3339).unwrap_or_else(|_| info.created.to_string());
         Ok(StreamState {
             created,
             first_seq: info.state.first_sequence,
@@ -235,9 +205,7 @@ impl Bus {
     pub async fn purge(&self, shard: u16, up_to_seq: u64) -> Result<u64, BusError> {
         let stream = self.stream(shard).await?;
         let purged = stream.purge().sequence(up_to_seq + 1).await;
-        purged
-            .map(|done| done.purged)
-            .map_err(|error| BusError::request(format!("purge shard {shard}"), error))
+        purged.map(|done| done.purged).map_err(|error| BusError::request(format!("purge shard {shard}"), error))
     }
 
     pub(crate) async fn stream(&self, shard: u16) -> Result<Stream, BusError> {
@@ -267,10 +235,7 @@ fn create_error(name: &str, error: &async_nats::jetstream::context::CreateStream
     use async_nats::jetstream::ErrorCode;
     match error.kind() {
         CreateStreamErrorKind::JetStream(ref inner) if inner.error_code() == ErrorCode::STORAGE_RESOURCES_EXCEEDED => {
-            BusError::Full {
-                stream: name.to_owned(),
-                reason: error.to_string(),
-            }
+            BusError::Full { stream: name.to_owned(), reason: error.to_string() }
         }
         _ => BusError::request(format!("create stream {name}"), error),
     }
@@ -279,22 +244,13 @@ fn create_error(name: &str, error: &async_nats::jetstream::context::CreateStream
 fn publish_error(subject: &str, error: &PublishError) -> BusError {
     // JetStream answers a full stream with error 10077 (maximum bytes or messages exceeded), a full disk with 10047.
     let text = error.to_string();
-    let source = std::error::Error::source(error)
-        .map(ToString::to_string)
-        .unwrap_or_default();
-    let reason = if source.is_empty() || text.contains(&source) {
-        text
-    } else {
-        format!("{text}: {source}")
-    };
+    let source = std::error::Error::source(error).map(ToString::to_string).unwrap_or_default();
+    let reason = if source.is_empty() || text.contains(&source) { text } else { format!("{text}: {source}") };
     match error.kind() {
-        PublishErrorKind::WrongLastSequence => BusError::Conflict {
-            what: subject.to_owned(),
-        },
-        PublishErrorKind::Other if reason.contains("maximum") || reason.contains("resource") => BusError::Full {
-            stream: subject.to_owned(),
-            reason,
-        },
+        PublishErrorKind::WrongLastSequence => BusError::Conflict { what: subject.to_owned() },
+        PublishErrorKind::Other if reason.contains("maximum") || reason.contains("resource") => {
+            BusError::Full { stream: subject.to_owned(), reason }
+        }
         _ => BusError::request(format!("publish on {subject}"), reason),
     }
 }

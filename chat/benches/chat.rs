@@ -22,12 +22,7 @@ fn events() -> Vec<Event> {
 }
 
 fn batches() -> Vec<Batch> {
-    let batch = |chunk: &[Event]| Batch {
-        slot: "slot".to_owned(),
-        instance: 7,
-        number: 1,
-        events: chunk.to_vec(),
-    };
+    let batch = |chunk: &[Event]| Batch { slot: "slot".to_owned(), instance: 7, number: 1, events: chunk.to_vec() };
     events().chunks(wire::MAX_EVENTS).map(batch).collect()
 }
 
@@ -66,10 +61,7 @@ struct Words(u64);
 
 impl Words {
     fn below(&mut self, bound: u64) -> usize {
-        self.0 = self
-            .0
-            .wrapping_mul(6_364_136_223_846_793_005)
-            .wrapping_add(1_442_695_040_888_963_407);
+        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         usize::try_from((self.0 >> 33) % bound).unwrap()
     }
 
@@ -94,16 +86,9 @@ fn patterns(count: usize) -> Vec<Spec> {
                 6 => format!("{one} {two}"),
                 7 => format!("(?:{one}|{two})+ness"),
                 8 => format!(r"{one}\w*{two}"),
-                _ => format!(
-                    "прив{}ет{}",
-                    char::from_u32(0x430 + u32::try_from(index % 32).unwrap()).unwrap(),
-                    index
-                ),
+                _ => format!("прив{}ет{}", char::from_u32(0x430 + u32::try_from(index % 32).unwrap()).unwrap(), index),
             };
-            Spec {
-                pattern,
-                case_sensitive: index % 20 == 3,
-            }
+            Spec { pattern, case_sensitive: index % 20 == 3 }
         })
         .collect()
 }
@@ -124,10 +109,7 @@ fn phrases(criterion: &mut Criterion) {
         if popular {
             // What the sample is full of, so that matches are paid for, too.
             for pattern in ["forsenParty", r"\bEDM\b", "(?:ratge|ravetime)", "лол"] {
-                specs.push(Spec {
-                    pattern: pattern.to_owned(),
-                    case_sensitive: false,
-                });
+                specs.push(Spec { pattern: pattern.to_owned(), case_sensitive: false });
             }
         }
         let matcher = Matcher::build(&specs).unwrap();

@@ -31,21 +31,14 @@ pub fn occurrences(tag: &str, text: &str) -> Vec<wire::Emote> {
             continue;
         }
         budget -= name.len();
-        emotes.push(wire::Emote {
-            id: id.to_owned(),
-            name: name.to_owned(),
-            count,
-        });
+        emotes.push(wire::Emote { id: id.to_owned(), name: name.to_owned(), count });
     }
     emotes
 }
 
 /// How many positions are valid, and the text at the first that is.
 fn valid_positions<'a>(positions: &str, text: &Text<'a>) -> Option<(u32, &'a str)> {
-    let mut valid = positions
-        .split(',')
-        .filter_map(position)
-        .filter(|(_, end)| *end < text.characters);
+    let mut valid = positions.split(',').filter_map(position).filter(|(_, end)| *end < text.characters);
     let (start, end) = valid.next()?;
     let more = u32::try_from(valid.count()).unwrap_or(u32::MAX);
     Some((more.saturating_add(1), text.slice(start, end)))
@@ -60,10 +53,7 @@ fn position(text: &str) -> Option<(usize, usize)> {
 
 /// Digits only: no sign, as `str::parse` would allow.
 fn number(text: &str) -> Option<usize> {
-    text.bytes()
-        .all(|byte| byte.is_ascii_digit())
-        .then(|| text.parse().ok())
-        .flatten()
+    text.bytes().all(|byte| byte.is_ascii_digit()).then(|| text.parse().ok()).flatten()
 }
 
 /// A text that can be sliced by code points.
@@ -74,10 +64,7 @@ struct Text<'a> {
 
 impl<'a> Text<'a> {
     fn new(text: &'a str) -> Self {
-        Self {
-            text,
-            characters: text.chars().count(),
-        }
+        Self { text, characters: text.chars().count() }
     }
 
     /// From code point `start` to `end`, both included and inside.
@@ -100,10 +87,7 @@ mod tests {
     use super::*;
 
     fn found(tag: &str, text: &str) -> Vec<(String, String, u32)> {
-        occurrences(tag, text)
-            .into_iter()
-            .map(|emote| (emote.id, emote.name, emote.count))
-            .collect()
+        occurrences(tag, text).into_iter().map(|emote| (emote.id, emote.name, emote.count)).collect()
     }
 
     fn emote(id: &str, name: &str, count: u32) -> (String, String, u32) {
@@ -126,25 +110,8 @@ mod tests {
 
     #[test]
     fn a_malformed_position_costs_that_position() {
-        for bad in [
-            "",
-            "x",
-            "5",
-            "-",
-            "4-0",
-            "0-",
-            "-4",
-            "+0-4",
-            "0-5",
-            "99-103",
-            "0-99999999999999999999",
-            "0-1-2",
-        ] {
-            assert_eq!(
-                found(&format!("25:{bad},0-4"), "Kappa"),
-                [emote("25", "Kappa", 1)],
-                "{bad:?}"
-            );
+        for bad in ["", "x", "5", "-", "4-0", "0-", "-4", "+0-4", "0-5", "99-103", "0-99999999999999999999", "0-1-2"] {
+            assert_eq!(found(&format!("25:{bad},0-4"), "Kappa"), [emote("25", "Kappa", 1)], "{bad:?}");
             assert_eq!(found(&format!("25:{bad}"), "Kappa"), [], "{bad:?}");
         }
         assert_eq!(found("25/:0-4//x:/1:0-4", "Kappa"), [emote("1", "Kappa", 1)]);

@@ -19,10 +19,7 @@ use tags::Tags;
 
 /// What a line is.
 #[derive(Debug, Clone, PartialEq)]
-#[expect(
-    clippy::large_enum_variant,
-    reason = "nearly every line is chat, and a box would be an allocation for each"
-)]
+#[expect(clippy::large_enum_variant, reason = "nearly every line is chat, and a box would be an allocation for each")]
 pub enum Parsed<'a> {
     /// Something that happened in a chat.
     Chat {
@@ -61,17 +58,10 @@ pub fn parse(line: &[u8], received_at_ms: u64) -> Result<Parsed<'_>, LineError> 
         _ => return Ok(Parsed::Protocol),
     };
     let mut params = line.params();
-    let login = params
-        .next()
-        .and_then(|channel| channel.strip_prefix('#'))
-        .filter(|login| !login.is_empty());
+    let login = params.next().and_then(|channel| channel.strip_prefix('#')).filter(|login| !login.is_empty());
     let login = login.ok_or(LineError::Malformed("a chat line without a channel"))?;
-    let chat = ChatLine {
-        tags: Tags::collect(&line),
-        nickname: line.nickname(),
-        login,
-        text: params.next().unwrap_or(""),
-    };
+    let chat =
+        ChatLine { tags: Tags::collect(&line), nickname: line.nickname(), login, text: params.next().unwrap_or("") };
 
     let (kind, key) = build(&chat);
     let mut event = Event {

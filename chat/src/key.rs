@@ -48,11 +48,7 @@ pub fn emote_id(provider: &str, provider_id: &str) -> u64 {
 /// The id of a phrase: a changed pattern is another phrase. Stored as the signed bigint of the same bits.
 #[must_use]
 pub fn phrase_id(name: &str, pattern: &str, case_sensitive: bool) -> u64 {
-    Fields::of("phrase")
-        .text(name)
-        .text(pattern)
-        .number(u64::from(case_sensitive))
-        .id()
+    Fields::of("phrase").text(name).text(pattern).number(u64::from(case_sensitive)).id()
 }
 
 /// The 16 bytes of a UUID in its usual form (8-4-4-4-12 hex digits), or nothing. The nil UUID is none: 0 means "no key".
@@ -110,10 +106,7 @@ mod tests {
     #[test]
     fn fields_do_not_run_into_each_other() {
         assert_ne!(Fields::of("a").text("bc").key(), Fields::of("ab").text("c").key());
-        assert_ne!(
-            Fields::of("a").text("").text("b").key(),
-            Fields::of("a").text("b").text("").key()
-        );
+        assert_ne!(Fields::of("a").text("").text("b").key(), Fields::of("a").text("b").text("").key());
         assert_ne!(phrase_id("a", "b", false), phrase_id("a", "b", true));
         assert_ne!(phrase_id("ab", "c", false), phrase_id("a", "bc", false));
         assert_ne!(emote_id("twitch", "25"), emote_id("bttv", "25"));
@@ -123,9 +116,6 @@ mod tests {
     fn ids_never_change() {
         assert_eq!(emote_id("twitch", "25"), 0x663e_926d_d185_d8d0);
         assert_eq!(phrase_id("greeting", r"\bhello\b", false), 0x2b9f_9103_ba31_4332);
-        assert_eq!(
-            Fields::of("golden").text("x").number(7).key(),
-            0xa12027e5e222e3e60ddc375e42d9920b
-        );
+        assert_eq!(Fields::of("golden").text("x").number(7).key(), 0xa12027e5e222e3e60ddc375e42d9920b);
     }
 }

@@ -76,21 +76,15 @@ impl<'a> Line<'a> {
         if bytes.len() > MAX_LINE_BYTES {
             return Err(LineError::OverLong { bytes: bytes.len() });
         }
-        let line = std::str::from_utf8(bytes).map_err(|error| LineError::NotUtf8 {
-            valid_up_to: error.valid_up_to(),
-        })?;
+        let line =
+            std::str::from_utf8(bytes).map_err(|error| LineError::NotUtf8 { valid_up_to: error.valid_up_to() })?;
         let (raw_tags, rest) = leading_part(line, '@');
         let (prefix, rest) = leading_part(rest, ':');
         let (command, raw_params) = split_at_space(rest);
         if command.is_empty() || !command.bytes().all(|byte| byte.is_ascii_alphanumeric()) {
             return Err(LineError::Malformed("no command"));
         }
-        Ok(Self {
-            raw_tags,
-            prefix,
-            command,
-            raw_params,
-        })
+        Ok(Self { raw_tags, prefix, command, raw_params })
     }
 
     /// The tags in order, as (key, raw value). A tag without `=` has an empty value; empty ones are left out.
@@ -101,17 +95,12 @@ impl<'a> Line<'a> {
     /// The raw value of a tag; the last one where it is repeated, as IRCv3 says.
     #[must_use]
     pub fn tag(&self, key: &str) -> Option<&'a str> {
-        self.tags()
-            .filter(|(name, _)| *name == key)
-            .last()
-            .map(|(_, value)| value)
+        self.tags().filter(|(name, _)| *name == key).last().map(|(_, value)| value)
     }
 
     /// The parameters; the trailing one without its `:`.
     pub fn params(&self) -> Params<'a> {
-        Params {
-            rest: Some(self.raw_params),
-        }
+        Params { rest: Some(self.raw_params) }
     }
 
     /// The nickname of the prefix, up to `!` or `@`; empty where there is none.
@@ -226,20 +215,9 @@ mod tests {
 
     #[test]
     fn every_part_but_the_command_may_be_missing() {
-        assert_eq!(
-            line("PING"),
-            Line {
-                raw_tags: "",
-                prefix: "",
-                command: "PING",
-                raw_params: ""
-            }
-        );
+        assert_eq!(line("PING"), Line { raw_tags: "", prefix: "", command: "PING", raw_params: "" });
         assert_eq!(line("PING :a b").params().collect::<Vec<_>>(), ["a b"]);
-        assert_eq!(
-            line(":tmi.twitch.tv 001 nick :Welcome").params().collect::<Vec<_>>(),
-            ["nick", "Welcome"]
-        );
+        assert_eq!(line(":tmi.twitch.tv 001 nick :Welcome").params().collect::<Vec<_>>(), ["nick", "Welcome"]);
         assert_eq!(line("@a=1 RECONNECT").tag("a"), Some("1"));
     }
 
@@ -268,11 +246,7 @@ mod tests {
     #[test]
     fn a_line_without_a_command_is_malformed() {
         for text in ["", " ", "@a=1", ":prefix", "@a=1 :prefix ", "PR\u{e9} x", "@ : "] {
-            assert_eq!(
-                Line::parse(text.as_bytes()).unwrap_err().reason(),
-                "malformed",
-                "{text:?}"
-            );
+            assert_eq!(Line::parse(text.as_bytes()).unwrap_err().reason(), "malformed", "{text:?}");
         }
     }
 
@@ -281,10 +255,7 @@ mod tests {
         let long = vec![b'a'; MAX_LINE_BYTES + 1];
         assert_eq!(Line::parse(&long).unwrap_err().reason(), "over_long");
         assert!(Line::parse(&long[1..]).is_ok());
-        assert_eq!(
-            Line::parse(b"PING \xff").unwrap_err(),
-            LineError::NotUtf8 { valid_up_to: 5 }
-        );
+        assert_eq!(Line::parse(b"PING \xff").unwrap_err(), LineError::NotUtf8 { valid_up_to: 5 });
     }
 
     #[test]

@@ -32,14 +32,7 @@ mod tests {
 
     #[test]
     fn buckets_never_change() {
-        let golden = [
-            (0, 217),
-            (1, 46),
-            (62_300_805, 26),
-            (22_484_632, 17),
-            (71_092_938, 215),
-            (u64::MAX, 19),
-        ];
+        let golden = [(0, 217), (1, 46), (62_300_805, 26), (22_484_632, 17), (71_092_938, 215), (u64::MAX, 19)];
         for (channel_id, expected) in golden {
             assert_eq!(bucket(channel_id), expected, "channel {channel_id}");
         }

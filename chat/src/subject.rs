@@ -70,11 +70,7 @@ impl Names {
             return Err(InvalidPipeline { name: name.to_owned() });
         }
         let stream = format!("CLAMOR_{}", name.to_ascii_uppercase());
-        Ok(Self {
-            pipeline: name.to_owned(),
-            stream,
-            prefix: format!("clamor.{name}"),
-        })
+        Ok(Self { pipeline: name.to_owned(), stream, prefix: format!("clamor.{name}") })
     }
 
     /// The pipeline's name.
@@ -166,20 +162,7 @@ mod tests {
 
     #[test]
     fn a_name_that_the_bus_cannot_carry_is_refused() {
-        for name in [
-            "",
-            "a.b",
-            "a b",
-            "A",
-            "*",
-            ">",
-            "-a",
-            "a-",
-            "_a",
-            "ä",
-            "a/b",
-            &"a".repeat(201),
-        ] {
+        for name in ["", "a.b", "a b", "A", "*", ">", "-a", "a-", "_a", "ä", "a/b", &"a".repeat(201)] {
             assert!(Names::new(name).is_err(), "{name:?}");
         }
         for name in ["a", "0", "a_b", "cluster-1_ns_name"] {

@@ -19,9 +19,7 @@ pub fn words(text: &str) -> u64 {
     if text.is_ascii() {
         return ascii_words(text.as_bytes());
     }
-    text.split_whitespace()
-        .filter(|word| word.chars().any(|character| character != INVISIBLE))
-        .count() as u64
+    text.split_whitespace().filter(|word| word.chars().any(|character| character != INVISIBLE)).count() as u64
 }
 
 /// Word starts: bytes that are no white space after one that is. Vertical tab counts, as in `White_Space`.

@@ -7,13 +7,7 @@ use prost::Message as _;
 use prost::encoding::{DecodeContext, WireType, decode_key, skip_field};
 use thiserror::Error;
 
-#[allow(
-    missing_docs,
-    clippy::all,
-    rustdoc::all,
-    unreachable_pub,
-    reason = "generated from stream.proto"
-)]
+#[allow(missing_docs, clippy::all, rustdoc::all, unreachable_pub, reason = "generated from stream.proto")]
 mod generated {
     include!("generated/clamor.v1.rs");
 }
@@ -79,13 +73,7 @@ impl WireError {
 /// # Errors
 /// [`WireError::Schema`] where it names another schema or none.
 pub fn check_schema(header: Option<&str>) -> Result<(), WireError> {
-    if header == Some(SCHEMA) {
-        Ok(())
-    } else {
-        Err(WireError::Schema {
-            found: header.map(str::to_owned),
-        })
-    }
+    if header == Some(SCHEMA) { Ok(()) } else { Err(WireError::Schema { found: header.map(str::to_owned) }) }
 }
 
 /// Encodes a batch. The caller packs: at most [`MAX_EVENTS`] and [`MAX_BYTES`], by [`Event::packed_len`].

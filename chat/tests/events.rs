@@ -20,25 +20,17 @@ fn events(fixture: &str) -> Vec<Event> {
 }
 
 fn message(event: &Event) -> &Message {
-    let Some(Kind::Message(message)) = &event.kind else {
-        panic!("{event:?}")
-    };
+    let Some(Kind::Message(message)) = &event.kind else { panic!("{event:?}") };
     message
 }
 
 fn notice(event: &Event) -> &UserNotice {
-    let Some(Kind::UserNotice(notice)) = &event.kind else {
-        panic!("{event:?}")
-    };
+    let Some(Kind::UserNotice(notice)) = &event.kind else { panic!("{event:?}") };
     notice
 }
 
 fn emote(id: &str, name: &str, count: u32) -> Emote {
-    Emote {
-        id: id.to_owned(),
-        name: name.to_owned(),
-        count,
-    }
+    Emote { id: id.to_owned(), name: name.to_owned(), count }
 }
 
 #[test]
@@ -70,10 +62,7 @@ fn a_privmsg_is_read_whole() {
 #[test]
 fn bits_replies_and_first_messages_are_read() {
     let events = events(include_str!("fixtures/privmsg.irc"));
-    assert_eq!(
-        (message(&events[1]).bits, message(&events[1]).text.as_str()),
-        (100, "cheer100 for the win")
-    );
+    assert_eq!((message(&events[1]).bits, message(&events[1]).text.as_str()), (100, "cheer100 for the win"));
 
     let reply = message(&events[2]);
     assert_eq!(reply.reply_parent_id, "b34ccfc7-4977-403a-8a94-33c6bac34fb8");
@@ -87,10 +76,7 @@ fn bits_replies_and_first_messages_are_read() {
     assert_eq!(first.emotes, [emote("25", "Kappa", 2), emote("1902", "Keepo", 1)]);
     let chatter = first.chatter.as_ref().unwrap();
     assert!(chatter.vip);
-    assert_eq!(
-        (chatter.login.as_str(), chatter.display_name.as_str()),
-        ("haru_hi", "春_日")
-    );
+    assert_eq!((chatter.login.as_str(), chatter.display_name.as_str()), ("haru_hi", "春_日"));
 }
 
 #[test]
@@ -180,16 +166,8 @@ fn chats_are_cleared_and_chatters_timed_out_and_banned() {
         kinds,
         [
             ClearChat::default(),
-            ClearChat {
-                target_id: 87_654_321,
-                target_login: target_login.clone(),
-                duration_s: 0
-            },
-            ClearChat {
-                target_id: 87_654_321,
-                target_login,
-                duration_s: 350
-            },
+            ClearChat { target_id: 87_654_321, target_login: target_login.clone(), duration_s: 0 },
+            ClearChat { target_id: 87_654_321, target_login, duration_s: 350 },
         ]
         .map(|clear| Some(Kind::ClearChat(clear)))
     );
@@ -200,9 +178,7 @@ fn chats_are_cleared_and_chatters_timed_out_and_banned() {
 #[test]
 fn a_deletion_names_its_message_and_may_lack_the_room() {
     let lines: Vec<&str> = include_str!("fixtures/clearmsg.irc").lines().collect();
-    let Parsed::Chat { event, login } = parse(lines[0].as_bytes(), RECEIVED).unwrap() else {
-        panic!()
-    };
+    let Parsed::Chat { event, login } = parse(lines[0].as_bytes(), RECEIVED).unwrap() else { panic!() };
     assert_eq!((event.channel_id, login), (0, "test_room"));
     assert_eq!(event.sent_at_ms, 1_642_720_582_342);
     let expected = ClearMessage {
@@ -232,30 +208,15 @@ fn a_whole_room_state_answers_a_join_and_a_part_of_it_is_a_change() {
         subscribers_only: Some(false),
     };
     let changes = [
-        RoomState {
-            slow_seconds: Some(10),
-            ..RoomState::default()
-        },
-        RoomState {
-            followers_only_minutes: Some(30),
-            ..RoomState::default()
-        },
-        RoomState {
-            emote_only: Some(true),
-            ..RoomState::default()
-        },
+        RoomState { slow_seconds: Some(10), ..RoomState::default() },
+        RoomState { followers_only_minutes: Some(30), ..RoomState::default() },
+        RoomState { emote_only: Some(true), ..RoomState::default() },
     ];
     assert_eq!(states[0], whole);
     assert_eq!(states[1..], changes);
     let names: Vec<_> = events.iter().map(chat_event_kind).collect();
-    assert_eq!(
-        names,
-        [None, Some("room_state"), Some("room_state"), Some("room_state")]
-    );
-    assert!(
-        events.iter().all(|event| event.sent_at_ms == RECEIVED),
-        "Twitch sends no time with them"
-    );
+    assert_eq!(names, [None, Some("room_state"), Some("room_state"), Some("room_state")]);
+    assert!(events.iter().all(|event| event.sent_at_ms == RECEIVED), "Twitch sends no time with them");
 }
 
 #[test]
@@ -271,25 +232,16 @@ fn a_bad_tag_costs_that_tag() {
     for event in &events[..2] {
         assert_eq!((event.channel_id, event.sent_at_ms), (0, RECEIVED));
         let message = message(event);
-        assert_eq!(
-            (message.text.as_str(), message.bits, &message.emotes[..]),
-            ("Kappa", 0, &[][..])
-        );
+        assert_eq!((message.text.as_str(), message.bits, &message.emotes[..]), ("Kappa", 0, &[][..]));
         let chatter = message.chatter.as_ref().unwrap();
-        assert_eq!(
-            (chatter.id, chatter.login.as_str(), chatter.display_name.as_str()),
-            (0, "viewer", "")
-        );
+        assert_eq!((chatter.id, chatter.login.as_str(), chatter.display_name.as_str()), (0, "viewer", ""));
     }
     assert_eq!(events[2].channel_id, 12_345_678);
     assert_eq!(message(&events[3]).text, "");
     assert_eq!(chat_event_kind(&events[4]), Some("timeout"));
     assert_eq!(
         events[5].kind,
-        Some(Kind::RoomState(RoomState {
-            subscribers_only: Some(true),
-            ..RoomState::default()
-        }))
+        Some(Kind::RoomState(RoomState { subscribers_only: Some(true), ..RoomState::default() }))
     );
     assert_eq!(chat_event_kind(&events[6]), Some("notice"));
     assert!(events.iter().all(|event| event.key() != 0));
@@ -297,18 +249,8 @@ fn a_bad_tag_costs_that_tag() {
 
 #[test]
 fn a_chat_line_without_a_channel_is_malformed() {
-    for line in [
-        "PRIVMSG",
-        "PRIVMSG test_room :x",
-        "CLEARCHAT #",
-        ":a CLEARMSG :x",
-        "@id=1 USERNOTICE :#",
-    ] {
-        assert_eq!(
-            parse(line.as_bytes(), RECEIVED).unwrap_err().reason(),
-            "malformed",
-            "{line}"
-        );
+    for line in ["PRIVMSG", "PRIVMSG test_room :x", "CLEARCHAT #", ":a CLEARMSG :x", "@id=1 USERNOTICE :#"] {
+        assert_eq!(parse(line.as_bytes(), RECEIVED).unwrap_err().reason(), "malformed", "{line}");
     }
 }
 
@@ -320,23 +262,14 @@ fn keys_are_the_same_in_every_copy_and_never_change() {
         include_str!("fixtures/roomstate.irc"),
         include_str!("fixtures/bad-tags.irc"),
     ];
-    let keys: Vec<String> = fixtures
-        .iter()
-        .flat_map(|fixture| events(fixture))
-        .map(|event| format!("{:032x}", event.key()))
-        .collect();
+    let keys: Vec<String> =
+        fixtures.iter().flat_map(|fixture| events(fixture)).map(|event| format!("{:032x}", event.key())).collect();
     let golden: Vec<&str> = include_str!("fixtures/keys.golden").lines().collect();
     assert_eq!(keys, golden);
 
     for line in fixtures.iter().flat_map(|fixture| fixture.lines()) {
-        let Parsed::Chat { event: later, .. } = parse(line.as_bytes(), RECEIVED + 60_000).unwrap() else {
-            panic!()
-        };
-        assert_eq!(
-            later.key(),
-            event(line).key(),
-            "the worker's clock is in the key of {line}"
-        );
+        let Parsed::Chat { event: later, .. } = parse(line.as_bytes(), RECEIVED + 60_000).unwrap() else { panic!() };
+        assert_eq!(later.key(), event(line).key(), "the worker's clock is in the key of {line}");
     }
 }
 
@@ -350,11 +283,7 @@ fn different_events_have_different_keys() {
         include_str!("fixtures/roomstate.irc"),
         include_str!("fixtures/bad-tags.irc"),
     ];
-    let mut keys: Vec<u128> = fixtures
-        .iter()
-        .flat_map(|fixture| events(fixture))
-        .map(|event| event.key())
-        .collect();
+    let mut keys: Vec<u128> = fixtures.iter().flat_map(|fixture| events(fixture)).map(|event| event.key()).collect();
     let all = keys.len();
     keys.sort_unstable();
     keys.dedup();

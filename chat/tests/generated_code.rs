@@ -31,8 +31,5 @@ fn the_checked_in_wire_types_are_what_the_schema_generates() {
         fs::write(&path, &generated).unwrap();
     }
     let checked_in = fs::read_to_string(&path).unwrap_or_default();
-    assert!(
-        checked_in == generated,
-        "{GENERATED} differs from the schema: run this test with UPDATE=1 and commit"
-    );
+    assert!(checked_in == generated, "{GENERATED} differs from the schema: run this test with UPDATE=1 and commit");
 }

@@ -49,10 +49,7 @@ fn word() -> impl Strategy<Value = String> {
 
 fn spec() -> impl Strategy<Value = Spec> {
     (prop_oneof![3 => pattern(), 1 => word()], any::<bool>())
-        .prop_map(|(pattern, case_sensitive)| Spec {
-            pattern,
-            case_sensitive,
-        })
+        .prop_map(|(pattern, case_sensitive)| Spec { pattern, case_sensitive })
         .prop_filter("refused", |spec| check(spec).is_ok())
 }
 
@@ -70,10 +67,7 @@ fn specs_and_text() -> impl Strategy<Value = (Vec<Spec>, String)> {
 
 /// What counts: by the plain regex.
 fn expected(spec: &Spec, text: &str) -> u32 {
-    let regex = RegexBuilder::new(&spec.pattern)
-        .case_insensitive(!spec.case_sensitive)
-        .build()
-        .unwrap();
+    let regex = RegexBuilder::new(&spec.pattern).case_insensitive(!spec.case_sensitive).build().unwrap();
     u32::try_from(regex.find_iter(text).count()).unwrap()
 }
 
@@ -84,13 +78,7 @@ fn counted(matcher: &Matcher, text: &str, active: &ActiveSet, scratch: &mut Scra
 }
 
 fn specs(patterns: &[&str]) -> Vec<Spec> {
-    patterns
-        .iter()
-        .map(|pattern| Spec {
-            pattern: (*pattern).to_owned(),
-            case_sensitive: false,
-        })
-        .collect()
+    patterns.iter().map(|pattern| Spec { pattern: (*pattern).to_owned(), case_sensitive: false }).collect()
 }
 
 proptest! {
@@ -160,10 +148,7 @@ fn every_non_overlapping_match_counts() {
     let mut scratch = Scratch::default();
     let all = ActiveSet::all(specs.len());
     assert_eq!(counted(&matcher, "aaaaa", &all, &mut scratch), [(0, 2), (1, 1)]);
-    assert_eq!(
-        counted(&matcher, "LULlulLuL GG eggs gg", &all, &mut scratch),
-        [(2, 3), (3, 2)]
-    );
+    assert_eq!(counted(&matcher, "LULlulLuL GG eggs gg", &all, &mut scratch), [(2, 3), (3, 2)]);
     assert_eq!(counted(&matcher, "nothing", &all, &mut scratch), []);
 }
 
@@ -184,10 +169,7 @@ fn scratch_goes_from_matcher_to_matcher() {
     let (large, small) = (Matcher::build(&many).unwrap(), Matcher::build(&many[2..]).unwrap());
     let mut scratch = Scratch::default();
     for _ in 0..2 {
-        assert_eq!(
-            counted(&large, "xyz", &ActiveSet::all(3), &mut scratch),
-            [(0, 1), (1, 1), (2, 1)]
-        );
+        assert_eq!(counted(&large, "xyz", &ActiveSet::all(3), &mut scratch), [(0, 1), (1, 1), (2, 1)]);
         assert_eq!(counted(&small, "xyz", &ActiveSet::all(3), &mut scratch), [(0, 1)]);
     }
 }
@@ -196,10 +178,7 @@ fn scratch_goes_from_matcher_to_matcher() {
 fn no_patterns_match_nothing() {
     let matcher = Matcher::build(&[]).unwrap();
     assert!(matcher.is_empty());
-    assert_eq!(
-        counted(&matcher, "text", &ActiveSet::all(5), &mut Scratch::default()),
-        []
-    );
+    assert_eq!(counted(&matcher, "text", &ActiveSet::all(5), &mut Scratch::default()), []);
 }
 
 #[test]

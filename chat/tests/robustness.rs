@@ -23,16 +23,9 @@ fn tag() -> impl Strategy<Value = String> {
 
 fn chat_line() -> impl Strategy<Value = String> {
     let command = prop::sample::select(vec!["PRIVMSG", "USERNOTICE", "CLEARCHAT", "CLEARMSG", "ROOMSTATE"]);
-    (
-        prop::collection::vec(tag(), 0..20),
-        "[a-z!@.]{0,20}",
-        command,
-        "[a-z0-9_]{1,25}",
-        "[^\r\n]{0,200}",
+    (prop::collection::vec(tag(), 0..20), "[a-z!@.]{0,20}", command, "[a-z0-9_]{1,25}", "[^\r\n]{0,200}").prop_map(
+        |(tags, prefix, command, room, text)| format!("@{} :{prefix} {command} #{room} :{text}", tags.join(";")),
     )
-        .prop_map(|(tags, prefix, command, room, text)| {
-            format!("@{} :{prefix} {command} #{room} :{text}", tags.join(";"))
-        })
 }
 
 proptest! {
@@ -112,14 +105,8 @@ fn the_longest_line_fits_into_a_batch() {
     let emotes = (0..900).map(|id| format!("{id}:0-99")).collect::<Vec<_>>().join("/");
     let text = "ß".repeat(1900);
     let line = format!("@emotes={emotes} :a!a@a PRIVMSG #a :{text}");
-    assert!(
-        (line::MAX_LINE_BYTES - 1000..=line::MAX_LINE_BYTES).contains(&line.len()),
-        "{}",
-        line.len()
-    );
-    let Ok(Parsed::Chat { event, .. }) = parse(line.as_bytes(), 1) else {
-        panic!()
-    };
+    assert!((line::MAX_LINE_BYTES - 1000..=line::MAX_LINE_BYTES).contains(&line.len()), "{}", line.len());
+    let Ok(Parsed::Chat { event, .. }) = parse(line.as_bytes(), 1) else { panic!() };
     assert!(Batch::header_len("slot") + event.packed_len() <= wire::MAX_BYTES);
 }
 
@@ -131,10 +118,7 @@ fn too_much_is_refused_before_it_is_built() {
     assert_eq!(wire::decode_batch(&vec![0; 1 << 20]).unwrap_err().reason(), "too_large");
     assert_eq!(wire::decode_batch(&[0xff; 20]).unwrap_err().reason(), "undecodable");
     assert_eq!(wire::decode_batch(&[]).unwrap(), Batch::default());
-    let batch = Batch {
-        events: vec![Event::default(); wire::MAX_EVENTS],
-        ..Batch::default()
-    };
+    let batch = Batch { events: vec![Event::default(); wire::MAX_EVENTS], ..Batch::default() };
     assert!(wire::decode_batch(&wire::encode_batch(&batch)).is_ok());
 }
 

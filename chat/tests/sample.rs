@@ -40,9 +40,7 @@ fn messages_are_counted_by_minute() {
 #[test]
 fn chatters_are_distinct_ids() {
     let events = events();
-    let chatters: BTreeSet<u64> = messages(&events)
-        .map(|message| message.chatter.as_ref().unwrap().id)
-        .collect();
+    let chatters: BTreeSet<u64> = messages(&events).map(|message| message.chatter.as_ref().unwrap().id).collect();
     assert_eq!(chatters.len(), 87);
 }
 
@@ -68,20 +66,11 @@ fn characters_and_words_are_as_defined() {
 #[test]
 fn what_is_encoded_is_decoded() {
     for chunk in events().chunks(wire::MAX_EVENTS) {
-        let batch = Batch {
-            slot: "a".to_owned(),
-            instance: 7,
-            number: 1,
-            events: chunk.to_vec(),
-        };
+        let batch = Batch { slot: "a".to_owned(), instance: 7, number: 1, events: chunk.to_vec() };
         let encoded = wire::encode_batch(&batch);
         assert!(encoded.len() <= wire::MAX_BYTES);
         let packed = Batch::header_len("a") + chunk.iter().map(Event::packed_len).sum::<usize>();
-        assert!(
-            (encoded.len()..encoded.len() + 12).contains(&packed),
-            "{packed} for {}",
-            encoded.len()
-        );
+        assert!((encoded.len()..encoded.len() + 12).contains(&packed), "{packed} for {}", encoded.len());
         assert_eq!(wire::decode_batch(&encoded).unwrap(), batch);
     }
 }

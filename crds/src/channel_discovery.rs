@@ -153,20 +153,8 @@ impl ChannelTemplateSpec {
     /// The spec of the TrackedChannel for a login.
     #[must_use]
     pub fn for_channel(&self, login: &str) -> TrackedChannelSpec {
-        let Self {
-            isolation,
-            redundancy,
-            emotes,
-            archive,
-        } = self.clone();
-        TrackedChannelSpec {
-            channel: login.to_owned(),
-            suspend: false,
-            isolation,
-            redundancy,
-            emotes,
-            archive,
-        }
+        let Self { isolation, redundancy, emotes, archive } = self.clone();
+        TrackedChannelSpec { channel: login.to_owned(), suspend: false, isolation, redundancy, emotes, archive }
     }
 }
 

@@ -428,10 +428,7 @@ impl Default for Bus {
 
 impl Default for Capacity {
     fn default() -> Self {
-        Self {
-            channels: default_channels(),
-            messages_per_second: default_messages_per_second(),
-        }
+        Self { channels: default_channels(), messages_per_second: default_messages_per_second() }
     }
 }
 
@@ -449,22 +446,13 @@ impl Default for Ingest {
 
 impl Default for Aggregate {
     fn default() -> Self {
-        Self {
-            workers: None,
-            min_workers: default_min_workers(),
-            max_workers: default_max_workers(),
-            resources: None,
-        }
+        Self { workers: None, min_workers: default_min_workers(), max_workers: default_max_workers(), resources: None }
     }
 }
 
 impl Default for Scaling {
     fn default() -> Self {
-        Self {
-            mode: default_mode(),
-            max_step: default_max_step(),
-            cooldown: default_cooldown(),
-        }
+        Self { mode: default_mode(), max_step: default_max_step(), cooldown: default_cooldown() }
     }
 }
 

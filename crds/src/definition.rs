@@ -11,12 +11,7 @@ use serde_json::{Map, Value, json};
 /// The definitions of all kinds.
 #[must_use]
 pub fn all() -> Vec<CustomResourceDefinition> {
-    vec![
-        of::<ChatPipeline>(),
-        of::<TrackedChannel>(),
-        of::<Phrase>(),
-        of::<ChannelDiscovery>(),
-    ]
+    vec![of::<ChatPipeline>(), of::<TrackedChannel>(), of::<Phrase>(), of::<ChannelDiscovery>()]
 }
 
 /// The definition of one kind.
@@ -24,10 +19,7 @@ pub fn all() -> Vec<CustomResourceDefinition> {
 pub fn of<K: CustomResourceExt>() -> CustomResourceDefinition {
     let mut definition = K::crd();
     for version in &mut definition.spec.versions {
-        let schema = version
-            .schema
-            .as_mut()
-            .and_then(|schema| schema.open_api_v3_schema.as_mut());
+        let schema = version.schema.as_mut().and_then(|schema| schema.open_api_v3_schema.as_mut());
         if let Some(schema) = schema {
             let mut value = json!(schema);
             shape(&mut value);
@@ -58,9 +50,7 @@ pub fn schema(definition: &CustomResourceDefinition) -> Value {
 /// Where the definition cannot be written as YAML, which no definition of [`all`] is.
 pub fn yaml(definition: &CustomResourceDefinition) -> Result<String, serde_saphyr::SerializeError> {
     let body = serde_saphyr::to_string(definition)?;
-    Ok(format!(
-        "# Generated from the types in crds/src by `UPDATE=1 cargo test -p clamor-crds`. Do not edit.\n{body}"
-    ))
+    Ok(format!("# Generated from the types in crds/src by `UPDATE=1 cargo test -p clamor-crds`. Do not edit.\n{body}"))
 }
 
 /// The name of that file.
@@ -77,11 +67,7 @@ fn shape(schema: &mut Value) {
     join_lines(node);
     for (keyword, child) in node.iter_mut() {
         match keyword.as_str() {
-            "properties" => child
-                .as_object_mut()
-                .into_iter()
-                .flatten()
-                .for_each(|(_, property)| shape(property)),
+            "properties" => child.as_object_mut().into_iter().flatten().for_each(|(_, property)| shape(property)),
             "items" | "additionalProperties" => shape(child),
             _ => {}
         }
@@ -91,9 +77,7 @@ fn shape(schema: &mut Value) {
 // Descriptions are our comments, whose lines end where the source's do.
 fn join_lines(node: &mut Map<String, Value>) {
     if let Some(Value::String(description)) = node.get_mut("description") {
-        let paragraphs = description
-            .split("\n\n")
-            .map(|paragraph| paragraph.lines().collect::<Vec<_>>().join(" "));
+        let paragraphs = description.split("\n\n").map(|paragraph| paragraph.lines().collect::<Vec<_>>().join(" "));
         *description = paragraphs.collect::<Vec<_>>().join("\n\n");
     }
 }
@@ -101,11 +85,7 @@ fn join_lines(node: &mut Map<String, Value>) {
 // The derive writes Rust's integer types; Kubernetes knows int32 and int64.
 fn drop_foreign_format(node: &mut Map<String, Value>) {
     let known = ["int32", "int64", "double", "float", "date-time", "byte"];
-    if node
-        .get("format")
-        .and_then(Value::as_str)
-        .is_some_and(|format| !known.contains(&format))
-    {
+    if node.get("format").and_then(Value::as_str).is_some_and(|format| !known.contains(&format)) {
         node.remove("format");
     }
 }

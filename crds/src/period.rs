@@ -93,17 +93,9 @@ macro_rules! period {
     };
 }
 
-period!(
-    Retention,
-    "hd",
-    "write a whole number of hours or days, such as 36h or 90d"
-);
+period!(Retention, "hd", "write a whole number of hours or days, such as 36h or 90d");
 period!(Days, "d", "write a whole number of days, such as 90d");
-period!(
-    Pause,
-    "smh",
-    "write a whole number of seconds, minutes or hours, such as 90s or 5m"
-);
+period!(Pause, "smh", "write a whole number of seconds, minutes or hours, such as 90s or 5m");
 
 #[cfg(test)]
 mod tests {

@@ -20,16 +20,8 @@ use serde::{Deserialize, Serialize};
     derive = "PartialEq",
     doc = "A regular expression whose matches in chat are counted.",
     printcolumn(name = "Pattern", type_ = "string", json_path = ".spec.pattern"),
-    printcolumn(
-        name = "Ready",
-        type_ = "string",
-        json_path = ".status.conditions[?(@.type==\"Ready\")].status"
-    ),
-    printcolumn(
-        name = "Reason",
-        type_ = "string",
-        json_path = ".status.conditions[?(@.type==\"Ready\")].reason"
-    ),
+    printcolumn(name = "Ready", type_ = "string", json_path = ".status.conditions[?(@.type==\"Ready\")].status"),
+    printcolumn(name = "Reason", type_ = "string", json_path = ".status.conditions[?(@.type==\"Ready\")].reason"),
     printcolumn(name = "Channels", type_ = "integer", json_path = ".status.channels"),
     printcolumn(name = "Logged", type_ = "boolean", json_path = ".spec.logMessages", priority = 1),
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp")

@@ -41,10 +41,7 @@ impl Quantity {
 }
 
 fn thousandths_of(text: &str) -> Option<u64> {
-    let end = text
-        .bytes()
-        .position(|b| !b.is_ascii_digit() && b != b'.')
-        .unwrap_or(text.len());
+    let end = text.bytes().position(|b| !b.is_ascii_digit() && b != b'.').unwrap_or(text.len());
     let (number, suffix) = text.split_at(end);
     let (whole, fraction) = number.split_once('.').unwrap_or((number, ""));
     if whole.is_empty() || fraction.len() > 3 || (number.contains('.') && fraction.is_empty()) {
@@ -107,17 +104,7 @@ mod tests {
 
     #[test]
     fn what_is_no_amount_has_no_value() {
-        for refused in [
-            "",
-            "Gi",
-            "1.",
-            ".5",
-            "1.2345",
-            "1Xi",
-            "-1",
-            "99999999999999999999",
-            "1.2.3",
-        ] {
+        for refused in ["", "Gi", "1.", ".5", "1.2345", "1Xi", "-1", "99999999999999999999", "1.2.3"] {
             assert_eq!(text(refused).whole(), None, "{refused}");
         }
         assert_eq!(Quantity::Integer(-1).whole(), None);

@@ -22,29 +22,12 @@ use serde::{Deserialize, Serialize};
     doc = "A Twitch channel whose chat is read and counted.",
     selectable = ".spec.channel",
     printcolumn(name = "Channel", type_ = "string", json_path = ".spec.channel"),
-    printcolumn(
-        name = "Ready",
-        type_ = "string",
-        json_path = ".status.conditions[?(@.type==\"Ready\")].status"
-    ),
-    printcolumn(
-        name = "Reason",
-        type_ = "string",
-        json_path = ".status.conditions[?(@.type==\"Ready\")].reason"
-    ),
-    printcolumn(
-        name = "Live",
-        type_ = "string",
-        json_path = ".status.conditions[?(@.type==\"Live\")].status"
-    ),
+    printcolumn(name = "Ready", type_ = "string", json_path = ".status.conditions[?(@.type==\"Ready\")].status"),
+    printcolumn(name = "Reason", type_ = "string", json_path = ".status.conditions[?(@.type==\"Ready\")].reason"),
+    printcolumn(name = "Live", type_ = "string", json_path = ".status.conditions[?(@.type==\"Live\")].status"),
     printcolumn(name = "Messages/min", type_ = "integer", json_path = ".status.messagesPerMinute"),
     printcolumn(name = "Slots", type_ = "string", json_path = ".status.slotNames"),
-    printcolumn(
-        name = "Viewers",
-        type_ = "integer",
-        json_path = ".status.broadcast.viewers",
-        priority = 1
-    ),
+    printcolumn(name = "Viewers", type_ = "integer", json_path = ".status.broadcast.viewers", priority = 1),
     printcolumn(name = "Game", type_ = "string", json_path = ".status.broadcast.game", priority = 1),
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp")
 )]
@@ -197,9 +180,7 @@ fn default_providers() -> Vec<EmoteProvider> {
 
 impl Default for Emotes {
     fn default() -> Self {
-        Self {
-            providers: default_providers(),
-        }
+        Self { providers: default_providers() }
     }
 }
 

@@ -53,26 +53,16 @@ fn the_good_objects_of_a_file_go_on_beside_the_bad_ones() {
     let found = checked(&text);
     let names: Vec<_> = found.iter().flatten().map(Object::name).collect();
     assert_eq!(names, ["a", "d"]);
-    let errors: Vec<_> = found
-        .into_iter()
-        .filter_map(Result::err)
-        .map(|error| (error.document, error.reason))
-        .collect();
-    let expected = [
-        (2, Reason::RuleViolation),
-        (3, Reason::InvalidYaml),
-        (4, Reason::NotAnObject),
-        (5, Reason::SchemaViolation),
-    ];
+    let errors: Vec<_> =
+        found.into_iter().filter_map(Result::err).map(|error| (error.document, error.reason)).collect();
+    let expected =
+        [(2, Reason::RuleViolation), (3, Reason::InvalidYaml), (4, Reason::NotAnObject), (5, Reason::SchemaViolation)];
     assert_eq!(errors, expected);
 }
 
 #[test]
 fn all_that_is_wrong_with_an_object_is_said_at_once() {
-    let error = refused(&channel(
-        "a",
-        "{channel: a, redundancy: 9, isolation: Alone, suspend: maybe}",
-    ));
+    let error = refused(&channel("a", "{channel: a, redundancy: 9, isolation: Alone, suspend: maybe}"));
     let mut fields: Vec<_> = error.problems.iter().map(|problem| problem.field.as_str()).collect();
     fields.sort_unstable();
     assert_eq!(fields, ["spec.isolation", "spec.redundancy", "spec.suspend"]);
@@ -102,10 +92,7 @@ fn the_default_status_reads_as_pending() {
 fn an_immutable_field_is_compared_with_the_object_that_stands() {
     let standing = checked(&channel("a", "{channel: a}")).remove(0).unwrap().to_value();
     let over = |text: &str| {
-        check("f", text, |kind, name| {
-            (kind == Kind::TrackedChannel && name == "a").then(|| standing.clone())
-        })
-        .remove(0)
+        check("f", text, |kind, name| (kind == Kind::TrackedChannel && name == "a").then(|| standing.clone())).remove(0)
     };
     assert!(over(&channel("a", "{channel: a, suspend: true}")).is_ok());
     assert!(over(&channel("other", "{channel: b}")).is_ok());
@@ -141,10 +128,7 @@ fn metadata_is_held_to_kubernetes_rules() {
         ("{name: 7}", "metadata.name: must be of type string"),
         ("{name: my_channel}", "write for example my-channel"),
         ("{name: a, namespace: a.b}", "metadata.namespace"),
-        (
-            "{name: a, labels: {team: 7}}",
-            "metadata.labels.team: must be of type string",
-        ),
+        ("{name: a, labels: {team: 7}}", "metadata.labels.team: must be of type string"),
         ("{name: a, labels: [team]}", "metadata.labels: must be of type object"),
         ("text", "metadata: must be of type object"),
     ] {
@@ -165,31 +149,19 @@ fn what_is_quoted_from_outside_stays_short() {
         channel("a", &format!("{{channel: a, {long}: 1}}")),
     ] {
         let message = refused(&text).to_string();
-        assert!(
-            message.len() < 2_000 && !message.contains('\n'),
-            "{} bytes",
-            message.len()
-        );
+        assert!(message.len() < 2_000 && !message.contains('\n'), "{} bytes", message.len());
     }
 }
 
 #[test]
 fn no_text_makes_it_panic() {
-    let good = channel(
-        "a",
-        "{channel: a, emotes: {providers: [BTTV]}, archive: {retention: 7d}}",
-    );
+    let good = channel("a", "{channel: a, emotes: {providers: [BTTV]}, archive: {retention: 7d}}");
     for cut in 0..good.len() {
         let _ = checked(&good[..cut]);
         let _ = checked(&format!("{}{}", &good[..cut], "\u{0}"));
         let _ = checked(&format!("{}: [é{}", &good[..cut], &good[cut..]));
     }
-    for value in [
-        json!(null),
-        json!([]),
-        json!({ "spec": 1 }),
-        json!({ "apiVersion": 1, "kind": {} }),
-    ] {
+    for value in [json!(null), json!([]), json!({ "spec": 1 }), json!({ "apiVersion": 1, "kind": {} })] {
         let _ = checked(&value.to_string());
     }
 }

@@ -25,28 +25,16 @@ struct Fixture {
 }
 
 fn fixtures(folder: &str) -> Result<Vec<Fixture>> {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR"))
-        .join("tests/fixtures")
-        .join(folder);
-    let mut paths: Vec<PathBuf> = fs::read_dir(folder)?
-        .map(|entry| Ok(entry?.path()))
-        .collect::<Result<_>>()?;
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures").join(folder);
+    let mut paths: Vec<PathBuf> = fs::read_dir(folder)?.map(|entry| Ok(entry?.path())).collect::<Result<_>>()?;
     paths.sort();
     let mut fixtures = Vec::new();
     for path in paths {
         let file = path.file_name().context("a file")?.to_string_lossy().into_owned();
         for text in fs::read_to_string(&path)?.split("---\n") {
-            let comment = |start: &str| {
-                text.lines()
-                    .find_map(|line| line.strip_prefix(start).map(str::to_owned))
-            };
+            let comment = |start: &str| text.lines().find_map(|line| line.strip_prefix(start).map(str::to_owned));
             let (expect, before) = (comment("# expect: "), comment("# before").is_some());
-            fixtures.push(Fixture {
-                file: file.clone(),
-                text: text.to_owned(),
-                expect,
-                before,
-            });
+            fixtures.push(Fixture { file: file.clone(), text: text.to_owned(), expect, before });
         }
     }
     ensure!(!fixtures.is_empty(), "no fixtures");
@@ -58,9 +46,7 @@ fn outcomes(fixtures: &[Fixture]) -> Vec<(&Fixture, Vec<Result<Object, ManifestE
     let mut standing: BTreeMap<(Kind, String), Value> = BTreeMap::new();
     let mut outcomes = Vec::new();
     for fixture in fixtures {
-        let found = check(&fixture.file, &fixture.text, |kind, name| {
-            standing.get(&(kind, name.to_owned())).cloned()
-        });
+        let found = check(&fixture.file, &fixture.text, |kind, name| standing.get(&(kind, name.to_owned())).cloned());
         standing.clear();
         for object in found.iter().flatten().filter(|_| fixture.before) {
             standing.insert((object.kind(), object.name()), object.to_value());
@@ -72,11 +58,7 @@ fn outcomes(fixtures: &[Fixture]) -> Vec<(&Fixture, Vec<Result<Object, ManifestE
 
 fn refusals() -> Result<Vec<ManifestError>> {
     let fixtures = fixtures("bad")?;
-    Ok(outcomes(&fixtures)
-        .into_iter()
-        .flat_map(|(_, found)| found)
-        .filter_map(Result::err)
-        .collect())
+    Ok(outcomes(&fixtures).into_iter().flat_map(|(_, found)| found).filter_map(Result::err).collect())
 }
 
 #[test]
@@ -95,21 +77,12 @@ fn every_good_fixture_passes() -> Result<()> {
 fn every_bad_fixture_is_refused_with_the_words_that_it_expects() -> Result<()> {
     let fixtures = fixtures("bad")?;
     for (fixture, found) in outcomes(&fixtures) {
-        ensure!(
-            found.len() == 1,
-            "{}: {} objects in one document",
-            fixture.file,
-            found.len()
-        );
+        ensure!(found.len() == 1, "{}: {} objects in one document", fixture.file, found.len());
         match (&fixture.expect, &found[0]) {
             (None, Ok(_)) => ensure!(fixture.before, "{}: expects nothing:\n{}", fixture.file, fixture.text),
             (Some(expect), Err(error)) => {
                 let message = error.to_string();
-                ensure!(
-                    message.contains(expect),
-                    "{}: expected \"{expect}\", found \"{message}\"",
-                    fixture.file
-                );
+                ensure!(message.contains(expect), "{}: expected \"{expect}\", found \"{message}\"", fixture.file);
                 ensure!(!message.contains('\n'), "{message}");
             }
             (expect, found) => anyhow::bail!("{}: expected {expect:?}, found {found:?}", fixture.file),
@@ -124,12 +97,7 @@ fn every_rule_of_every_kind_refuses_a_fixture() -> Result<()> {
     let mut missing = Vec::new();
     for (kind, schema) in schemas() {
         visit(&schema, "", &mut |path, node| {
-            for rule in node
-                .get("x-kubernetes-validations")
-                .and_then(Value::as_array)
-                .into_iter()
-                .flatten()
-            {
+            for rule in node.get("x-kubernetes-validations").and_then(Value::as_array).into_iter().flatten() {
                 let text = rule["rule"].as_str().unwrap_or_default().to_owned();
                 let field = rule["fieldPath"].as_str().unwrap_or_default();
                 let key = (kind.clone(), format!("{path}{field}"), text);
@@ -145,12 +113,7 @@ fn every_rule_of_every_kind_refuses_a_fixture() -> Result<()> {
 fn every_rule_says_in_a_message_what_to_write() {
     for (kind, schema) in schemas() {
         visit(&schema, "", &mut |path, node| {
-            for rule in node
-                .get("x-kubernetes-validations")
-                .and_then(Value::as_array)
-                .into_iter()
-                .flatten()
-            {
+            for rule in node.get("x-kubernetes-validations").and_then(Value::as_array).into_iter().flatten() {
                 let message = rule["message"].as_str().unwrap_or_default();
                 assert!(message.len() > 15 && !message.contains('\n'), "{kind} {path}: {rule}");
             }
@@ -189,14 +152,7 @@ fn every_constraint_of_every_spec_refuses_a_fixture() -> Result<()> {
             }
             for required in node.get("required").and_then(Value::as_array).into_iter().flatten() {
                 let name = required.as_str().unwrap_or_default();
-                want(
-                    &if path.is_empty() {
-                        name.to_owned()
-                    } else {
-                        format!("{path}.{name}")
-                    },
-                    "required",
-                );
+                want(&if path.is_empty() { name.to_owned() } else { format!("{path}.{name}") }, "required");
             }
         });
     }
@@ -239,10 +195,7 @@ fn schemas() -> Vec<(String, Value)> {
         .iter()
         .map(|definition| {
             let mut schema = definition::schema(definition);
-            schema["properties"]
-                .as_object_mut()
-                .expect("an object")
-                .remove("status");
+            schema["properties"].as_object_mut().expect("an object").remove("status");
             (definition.spec.names.kind.clone(), schema)
         })
         .collect()
@@ -251,15 +204,7 @@ fn schemas() -> Vec<(String, Value)> {
 fn visit(node: &Value, path: &str, found: &mut impl FnMut(&str, &Value)) {
     found(path, node);
     for (name, property) in node.get("properties").and_then(Value::as_object).into_iter().flatten() {
-        visit(
-            property,
-            &if path.is_empty() {
-                name.clone()
-            } else {
-                format!("{path}.{name}")
-            },
-            found,
-        );
+        visit(property, &if path.is_empty() { name.clone() } else { format!("{path}.{name}") }, found);
     }
     if let Some(items) = node.get("items") {
         visit(items, &format!("{path}[]"), found);

@@ -17,11 +17,7 @@ fn the_generated_files_are_up_to_date() -> Result<()> {
             fs::write(&path, &content)?;
         }
         let found = fs::read_to_string(&path).with_context(|| format!("{}", path.display()))?;
-        assert!(
-            found == content,
-            "{} is out of date: run UPDATE=1 cargo test -p clamor-crds",
-            path.display()
-        );
+        assert!(found == content, "{} is out of date: run UPDATE=1 cargo test -p clamor-crds", path.display());
     }
     Ok(())
 }
@@ -30,17 +26,8 @@ fn the_generated_files_are_up_to_date() -> Result<()> {
 fn every_kind_has_short_names_the_category_columns_and_a_status_of_its_own() {
     for definition in definition::all() {
         let names = &definition.spec.names;
-        assert_eq!(
-            names.categories.as_deref(),
-            Some(["clamor".to_owned()].as_slice()),
-            "{}",
-            names.kind
-        );
-        assert!(
-            names.short_names.as_ref().is_some_and(|short| short.len() == 1),
-            "{}",
-            names.kind
-        );
+        assert_eq!(names.categories.as_deref(), Some(["clamor".to_owned()].as_slice()), "{}", names.kind);
+        assert!(names.short_names.as_ref().is_some_and(|short| short.len() == 1), "{}", names.kind);
         assert_eq!(definition.spec.scope, "Namespaced");
         let version = &definition.spec.versions[0];
         let columns = version.additional_printer_columns.as_ref().unwrap();
@@ -56,25 +43,17 @@ fn every_kind_has_short_names_the_category_columns_and_a_status_of_its_own() {
 #[test]
 fn every_field_is_described_and_has_only_what_kubernetes_knows() {
     for definition in definition::all() {
-        visit(
-            &definition::schema(&definition),
-            &definition.spec.names.kind,
-            &mut |path, node| {
-                assert!(
-                    node.get("description")
-                        .is_some_and(|text| !text.to_string().contains("\\n")),
-                    "{path}"
-                );
-                for foreign in ["nullable", "oneOf", "anyOf", "$ref"] {
-                    assert!(node.get(foreign).is_none(), "{path}: {foreign}");
-                }
-                let format = node.get("format").and_then(Value::as_str);
-                assert!(
-                    format.is_none_or(|format| ["int32", "int64", "date-time"].contains(&format)),
-                    "{path}: {format:?}"
-                );
-            },
-        );
+        visit(&definition::schema(&definition), &definition.spec.names.kind, &mut |path, node| {
+            assert!(node.get("description").is_some_and(|text| !text.to_string().contains("\\n")), "{path}");
+            for foreign in ["nullable", "oneOf", "anyOf", "$ref"] {
+                assert!(node.get(foreign).is_none(), "{path}: {foreign}");
+            }
+            let format = node.get("format").and_then(Value::as_str);
+            assert!(
+                format.is_none_or(|format| ["int32", "int64", "date-time"].contains(&format)),
+                "{path}: {format:?}"
+            );
+        });
     }
 }
 
@@ -91,10 +70,7 @@ fn what_a_rule_looks_at_is_bounded_as_the_api_servers_estimate_wants() {
                     Some("object") if node.get("additionalProperties").is_some() => Some("maxProperties"),
                     _ => None,
                 };
-                assert!(
-                    bound.is_none_or(|bound| node.get(bound).is_some()),
-                    "{path} has no {bound:?}"
-                );
+                assert!(bound.is_none_or(|bound| node.get(bound).is_some()), "{path} has no {bound:?}");
             },
         );
     }

@@ -32,12 +32,7 @@ fn the_samples_pass_and_have_a_pipeline_channels_and_phrases() -> Result<()> {
 fn no_two_samples_have_one_name() -> Result<()> {
     let mut seen = BTreeMap::new();
     for object in samples()? {
-        assert!(
-            seen.insert((object.kind(), object.name()), ()).is_none(),
-            "{} {}",
-            object.kind(),
-            object.name()
-        );
+        assert!(seen.insert((object.kind(), object.name()), ()).is_none(), "{} {}", object.kind(), object.name());
     }
     Ok(())
 }

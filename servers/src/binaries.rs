@@ -42,10 +42,7 @@ impl Binaries {
     /// When nats-server or PostgreSQL is missing or too old; the message says where it looked and what installs it.
     pub fn find() -> Result<Self, ServerError> {
         let tools = tools_dirs();
-        Ok(Self {
-            nats_server: find_nats(&tools)?,
-            postgres: find_postgres(&tools)?,
-        })
+        Ok(Self { nats_server: find_nats(&tools)?, postgres: find_postgres(&tools)? })
     }
 
     /// The preferred PostgreSQL.
@@ -62,13 +59,10 @@ impl Binaries {
     /// # Errors
     /// When it is not installed.
     pub fn postgres_of(&self, major: u16) -> Result<&PostgresBinaries, ServerError> {
-        self.postgres
-            .iter()
-            .find(|found| found.major == major)
-            .ok_or_else(|| ServerError::ProgramMissing {
-                program: "PostgreSQL of the asked major version",
-                looked_in: format!("what is installed: {}", self.versions()),
-            })
+        self.postgres.iter().find(|found| found.major == major).ok_or_else(|| ServerError::ProgramMissing {
+            program: "PostgreSQL of the asked major version",
+            looked_in: format!("what is installed: {}", self.versions()),
+        })
     }
 
     /// The major versions at hand, for messages.
@@ -83,14 +77,8 @@ fn tools_dirs() -> Vec<PathBuf> {
     let asked = std::env::var_os("CLAMOR_TOOLS_DIR").map(PathBuf::from);
     let here = std::env::current_dir().ok().map(|dir| dir.join(".tools"));
     let program = std::env::current_exe().ok();
-    let above = program
-        .iter()
-        .flat_map(|path| path.ancestors().skip(1))
-        .map(|dir| dir.join(".tools"));
-    asked
-        .into_iter()
-        .chain(here.into_iter().chain(above).filter(|dir| is_ours(dir)))
-        .collect()
+    let above = program.iter().flat_map(|path| path.ancestors().skip(1)).map(|dir| dir.join(".tools"));
+    asked.into_iter().chain(here.into_iter().chain(above).filter(|dir| is_ours(dir))).collect()
 }
 
 /// A folder that anybody could have made, say in `/tmp`, is no place to run programs from.
@@ -100,9 +88,7 @@ fn is_ours(dir: &Path) -> bool {
 }
 
 fn path_dirs() -> Vec<PathBuf> {
-    std::env::var_os("PATH")
-        .map(|path| std::env::split_paths(&path).collect())
-        .unwrap_or_default()
+    std::env::var_os("PATH").map(|path| std::env::split_paths(&path).collect()).unwrap_or_default()
 }
 
 fn find_nats(tools: &[PathBuf]) -> Result<PathBuf, ServerError> {
@@ -110,10 +96,7 @@ fn find_nats(tools: &[PathBuf]) -> Result<PathBuf, ServerError> {
     candidates
         .map(|dir| dir.join("nats-server"))
         .find(|path| is_program(path))
-        .ok_or_else(|| ServerError::ProgramMissing {
-            program: "nats-server",
-            looked_in: looked_in(tools, "PATH"),
-        })
+        .ok_or_else(|| ServerError::ProgramMissing { program: "nats-server", looked_in: looked_in(tools, "PATH") })
 }
 
 fn find_postgres(tools: &[PathBuf]) -> Result<Vec<PostgresBinaries>, ServerError> {
@@ -133,10 +116,7 @@ fn find_postgres(tools: &[PathBuf]) -> Result<Vec<PostgresBinaries>, ServerError
     }
     match (found.is_empty(), newest_refused) {
         (false, _) => Ok(found),
-        (true, Some(found)) => Err(ServerError::PostgresTooOld {
-            found,
-            oldest: OLDEST_POSTGRES,
-        }),
+        (true, Some(found)) => Err(ServerError::PostgresTooOld { found, oldest: OLDEST_POSTGRES }),
         (true, None) => Err(ServerError::ProgramMissing {
             program: "PostgreSQL",
             looked_in: looked_in(tools, "PATH and /usr/lib/postgresql"),
@@ -156,10 +136,7 @@ fn newest_first(versions: impl AsRef<Path>) -> Vec<PathBuf> {
 
 fn examine_postgres(dir: &Path) -> Option<PostgresBinaries> {
     // A distribution's PATH may hold only a link to the server, with initdb beside its target.
-    let dir = std::fs::canonicalize(dir.join("postgres"))
-        .ok()?
-        .parent()?
-        .to_path_buf();
+    let dir = std::fs::canonicalize(dir.join("postgres")).ok()?.parent()?.to_path_buf();
     if !is_program(&dir.join("postgres")) || !is_program(&dir.join("initdb")) {
         return None;
     }
@@ -190,10 +167,7 @@ mod tests {
 
     #[test]
     fn the_major_version_is_read_from_what_postgres_prints() {
-        assert_eq!(
-            major_of("postgres (PostgreSQL) 15.18 (Debian 15.18-0+deb12u1)\n"),
-            Some(15)
-        );
+        assert_eq!(major_of("postgres (PostgreSQL) 15.18 (Debian 15.18-0+deb12u1)\n"), Some(15));
         assert_eq!(major_of("postgres (PostgreSQL) 18beta1"), Some(18));
         assert_eq!(major_of("nats-server: v2.15.1"), None);
     }

@@ -72,10 +72,7 @@ impl Child {
     pub fn start(options: ChildOptions) -> Result<Self, ServerError> {
         let stop_signal = options.stop_signal;
         let program = options.command.get_program().into();
-        let state = Arc::new(State {
-            status: Mutex::new(None),
-            changed: Condvar::new(),
-        });
+        let state = Arc::new(State { status: Mutex::new(None), changed: Condvar::new() });
         let (report, started) = std::sync::mpsc::sync_channel(1);
         let (ended_sender, ended) = watch::channel(None);
         let shared = Arc::clone(&state);
@@ -91,19 +88,11 @@ impl Child {
                 }
             }
         });
-        let started = thread.and_then(|_| {
-            started
-                .recv()
-                .unwrap_or_else(|_| Err(std::io::ErrorKind::BrokenPipe.into()))
-        });
+        let started =
+            thread.and_then(|_| started.recv().unwrap_or_else(|_| Err(std::io::ErrorKind::BrokenPipe.into())));
         let id = started.map_err(|source| ServerError::Spawn { program, source })?;
         let pid = Pid::from_raw(i32::try_from(id).expect("Linux process ids fit into i32"));
-        Ok(Self {
-            pid,
-            stop_signal,
-            state,
-            ended,
-        })
+        Ok(Self { pid, stop_signal, state, ended })
     }
 
     /// Its process id.
@@ -154,12 +143,7 @@ impl Child {
             if left.is_zero() {
                 return false;
             }
-            status = self
-                .state
-                .changed
-                .wait_timeout(status, left)
-                .unwrap_or_else(PoisonError::into_inner)
-                .0;
+            status = self.state.changed.wait_timeout(status, left).unwrap_or_else(PoisonError::into_inner).0;
         }
         true
     }
@@ -173,22 +157,12 @@ impl Drop for Child {
 
 /// Starts the program. Runs on the child's own thread.
 fn spawn(options: ChildOptions) -> std::io::Result<std::process::Child> {
-    let ChildOptions {
-        mut command,
-        user,
-        input,
-        log,
-        stop_signal,
-    } = options;
+    let ChildOptions { mut command, user, input, log, stop_signal } = options;
     if let Some(user) = user {
         // The standard library also clears the supplementary groups, since this process is root.
         command.gid(user.gid.as_raw()).uid(user.uid.as_raw());
     }
-    command
-        .process_group(0)
-        .stdin(Stdio::from(input))
-        .stdout(log.try_clone()?)
-        .stderr(log);
+    command.process_group(0).stdin(Stdio::from(input)).stdout(log.try_clone()?).stderr(log);
     die_with_this_thread(&mut command, stop_signal);
     command.spawn()
 }
@@ -199,11 +173,7 @@ fn die_with_this_thread(command: &mut Command, signal: Signal) {
     let arm = move || {
         nix::sys::prctl::set_pdeathsig(signal)?;
         // The parent may have died before the line above: then nobody would ever send the signal.
-        if getppid() == parent {
-            Ok(())
-        } else {
-            Err(std::io::ErrorKind::BrokenPipe.into())
-        }
+        if getppid() == parent { Ok(()) } else { Err(std::io::ErrorKind::BrokenPipe.into()) }
     };
     // SAFETY: between fork and exec only async-signal-safe calls are allowed. The closure makes two system calls, prctl and
     // getppid, and on failure builds an error from a constant; it takes no lock and allocates nothing. It runs after the

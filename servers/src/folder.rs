@@ -33,10 +33,7 @@ impl Placement {
         let wanted = parent.join(wanted.file_name().unwrap_or_default());
         if !Uid::effective().is_root() {
             make_private(&wanted)?;
-            return Ok(Self {
-                dir: wanted,
-                user: None,
-            });
+            return Ok(Self { dir: wanted, user: None });
         }
         let user = unprivileged_user()?;
         let dir = match elsewhere(&wanted)? {
@@ -64,17 +61,11 @@ pub fn elsewhere(wanted: &Path) -> Result<Option<PathBuf>, ServerError> {
     };
     // What is named here gets its owner changed and may be removed as a whole: accept nothing else than what was chosen.
     let is_ours = target.parent() == Some(Path::new(SYSTEM_DIR))
-        && target
-            .file_name()
-            .and_then(|name| name.to_str())
-            .is_some_and(|name| name.starts_with("postgres-"));
+        && target.file_name().and_then(|name| name.to_str()).is_some_and(|name| name.starts_with("postgres-"));
     if is_ours {
         Ok(Some(target))
     } else {
-        Err(ServerError::StrayPointer {
-            pointer,
-            target: target.display().to_string(),
-        })
+        Err(ServerError::StrayPointer { pointer, target: target.display().to_string() })
     }
 }
 
@@ -165,11 +156,7 @@ pub(crate) async fn lock(server: &'static str, path: &Path, limit: Duration) -> 
             Err(TryLockError::WouldBlock) if started.elapsed() < limit => {}
             Err(TryLockError::WouldBlock) => {
                 let dir = path.parent().unwrap_or(path).to_path_buf();
-                return Err(ServerError::FolderInUse {
-                    server,
-                    dir,
-                    waited: limit,
-                });
+                return Err(ServerError::FolderInUse { server, dir, waited: limit });
             }
             Err(TryLockError::Error(source)) => return Err(ServerError::folder("lock", path)(source)),
         }

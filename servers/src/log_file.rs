@@ -31,13 +31,7 @@ impl LogFile {
             .open(path)
             .map_err(ServerError::folder("open for writing", path))?;
         let starts_at = file.metadata().map_err(ServerError::folder("examine", path))?.len();
-        Ok((
-            Self {
-                path: path.to_path_buf(),
-                starts_at,
-            },
-            file,
-        ))
+        Ok((Self { path: path.to_path_buf(), starts_at }, file))
     }
 
     /// The last lines of this start, with the file's name.
@@ -45,11 +39,7 @@ impl LogFile {
         let text = self.recent().unwrap_or_default();
         let lines: Vec<&str> = text.lines().collect();
         let from = lines.len().saturating_sub(TAIL_LINES);
-        let shown = if lines.is_empty() {
-            "(it wrote nothing)".to_owned()
-        } else {
-            lines[from..].join("\n  ")
-        };
+        let shown = if lines.is_empty() { "(it wrote nothing)".to_owned() } else { lines[from..].join("\n  ") };
         format!("last lines of {}:\n  {shown}", self.path.display())
     }
 
@@ -62,14 +52,8 @@ impl LogFile {
             ("disk quota exceeded", "the disk quota is used up"),
             ("address already in use", "its port is in use by another program"),
             ("permission denied", "its user may not use its folder"),
-            (
-                "could not create shared memory segment",
-                "the system's shared memory is used up",
-            ),
-            (
-                "database files are incompatible",
-                "its folder was written by another version",
-            ),
+            ("could not create shared memory segment", "the system's shared memory is used up"),
+            ("database files are incompatible", "its folder was written by another version"),
             ("out of memory", "the machine has too little memory left"),
         ];
         known

@@ -21,9 +21,7 @@ async fn main() -> ExitCode {
     match keep(&dir).await {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            let source = std::error::Error::source(&error)
-                .map(|source| format!(": {source}"))
-                .unwrap_or_default();
+            let source = std::error::Error::source(&error).map(|source| format!(": {source}")).unwrap_or_default();
             eprintln!("{error}{source}");
             ExitCode::FAILURE
         }
@@ -32,10 +30,10 @@ async fn main() -> ExitCode {
 
 async fn keep(dir: &std::path::Path) -> Result<(), ServerError> {
     let binaries = Binaries::find()?;
-    let (nats, postgres) = tokio::try_join!(
-        async { Nats::start(&binaries, &NatsOptions::new(dir.join("nats"))).await },
-        async { Postgres::start(&binaries, &PostgresOptions::new(dir.join("postgres"))).await },
-    )?;
+    let (nats, postgres) =
+        tokio::try_join!(async { Nats::start(&binaries, &NatsOptions::new(dir.join("nats"))).await }, async {
+            Postgres::start(&binaries, &PostgresOptions::new(dir.join("postgres"))).await
+        },)?;
     println!("NATS_URL={}\nDATABASE_URL={}", nats.url(), postgres.url());
     println!("NATS_PID={}\nPOSTGRES_PID={}", nats.pid(), postgres.pid());
     // Nobody may be reading; then there is nobody to tell.

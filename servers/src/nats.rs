@@ -119,13 +119,7 @@ impl Nats {
             log: log_file,
             stop_signal: Signal::SIGTERM,
         })?;
-        let nats = Self {
-            port,
-            login,
-            tls: options.tls.is_some(),
-            child,
-            log,
-        };
+        let nats = Self { port, login, tls: options.tls.is_some(), child, log };
         nats.ready(&name).await?;
         tracing::debug!(port, pid = nats.pid(), "nats-server is ready");
         Ok(nats)
@@ -221,12 +215,7 @@ impl Nats {
 
     fn ended_early(&self, status: ExitStatus) -> ServerError {
         let (reason, log_tail) = (self.log.reason(), self.log.tail());
-        ServerError::Ended {
-            server: SERVER,
-            status: status.to_string(),
-            reason,
-            log_tail,
-        }
+        ServerError::Ended { server: SERVER, status: status.to_string(), reason, log_tail }
     }
 }
 
@@ -252,19 +241,11 @@ fn configuration(dir: &Path, name: &str, port: u16, login: Option<&(String, Stri
     lines.extend(options.max_file_bytes.map(|bytes| format!("  max_file_store: {bytes}")));
     lines.push("}".to_owned());
     if let Some((user, password)) = login {
-        lines.push(format!(
-            "authorization {{ user: {}, password: {} }}",
-            quoted(user),
-            quoted(password)
-        ));
+        lines.push(format!("authorization {{ user: {}, password: {} }}", quoted(user), quoted(password)));
     }
     if let Some(NatsTls { certificate, key }) = &options.tls {
         let (certificate, key) = (certificate.display().to_string(), key.display().to_string());
-        lines.push(format!(
-            "tls {{ cert_file: {}, key_file: {} }}",
-            quoted(&certificate),
-            quoted(&key)
-        ));
+        lines.push(format!("tls {{ cert_file: {}, key_file: {} }}", quoted(&certificate), quoted(&key)));
     }
     lines.push(String::new());
     lines.join("\n")

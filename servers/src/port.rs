@@ -21,10 +21,7 @@ const TRIES: usize = 200;
 /// When every port that was tried is taken.
 pub fn free_port() -> Result<u16, ServerError> {
     let mut random = rand::rng();
-    (0..TRIES)
-        .map(|_| random.random_range(PORTS))
-        .find(|&port| is_free(port))
-        .ok_or(ServerError::NoPort)
+    (0..TRIES).map(|_| random.random_range(PORTS)).find(|&port| is_free(port)).ok_or(ServerError::NoPort)
 }
 
 /// The port for a server: the one that was asked for, if it is free, or a free one.

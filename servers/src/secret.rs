@@ -21,11 +21,7 @@ pub(crate) fn load_or_create(path: &Path) -> Result<String, ServerError> {
 }
 
 fn create(path: &Path) -> Result<String, ServerError> {
-    let password: String = rand::rng()
-        .sample_iter(rand::distr::Alphanumeric)
-        .take(32)
-        .map(char::from)
-        .collect();
+    let password: String = rand::rng().sample_iter(rand::distr::Alphanumeric).take(32).map(char::from).collect();
     write_private(path, &password)?;
     Ok(password)
 }

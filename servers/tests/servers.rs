@@ -40,9 +40,7 @@ fn is_running(pid: u32) -> bool {
 fn holders_of(lock: &Path) -> usize {
     let lock = std::fs::canonicalize(lock).expect("the lock exists");
     let processes = std::fs::read_dir("/proc").expect("/proc").flatten();
-    processes
-        .filter(|entry| std::fs::read_link(entry.path().join("fd/0")).is_ok_and(|target| target == lock))
-        .count()
+    processes.filter(|entry| std::fs::read_link(entry.path().join("fd/0")).is_ok_and(|target| target == lock)).count()
 }
 
 #[tokio::test]
@@ -53,15 +51,7 @@ async fn nats_starts_stops_and_keeps_its_password() {
     let (url, port) = (nats.url(), nats.port());
     assert!(url.starts_with("nats://clamor:"));
     nats.stop(STOP_LIMIT).await.unwrap();
-    let again = Nats::start(
-        &binaries,
-        &NatsOptions {
-            port: Some(port),
-            ..options
-        },
-    )
-    .await
-    .unwrap();
+    let again = Nats::start(&binaries, &NatsOptions { port: Some(port), ..options }).await.unwrap();
     assert_eq!(again.url(), url);
     again.kill_blocking();
 }
@@ -110,10 +100,7 @@ async fn a_folder_of_another_version_is_left_alone() {
     std::fs::write(data.join("PG_VERSION"), "9\n").unwrap();
     let options = PostgresOptions::new(dir.path().join("postgres"));
     let error = Postgres::start(&binaries, &options).await.unwrap_err();
-    assert!(
-        matches!(error, ServerError::FolderOfOtherVersion { folder: 9, .. }),
-        "{error}"
-    );
+    assert!(matches!(error, ServerError::FolderOfOtherVersion { folder: 9, .. }), "{error}");
     assert_eq!(std::fs::read_dir(&data).unwrap().count(), 1);
 }
 
@@ -133,16 +120,12 @@ async fn roots_postgres_moves_out_of_a_folder_that_its_user_cannot_enter() {
     }
     let closed = folder_of_mode(0o700);
     let (wanted, binaries) = (closed.path().join("postgres"), Binaries::find().unwrap());
-    let postgres = Postgres::start(&binaries, &PostgresOptions::new(&wanted))
-        .await
-        .unwrap();
+    let postgres = Postgres::start(&binaries, &PostgresOptions::new(&wanted)).await.unwrap();
     let dir = folder::elsewhere(&wanted).unwrap().unwrap();
     assert_eq!(postgres.dir(), dir);
     postgres.stop(STOP_LIMIT).await.unwrap();
     // It is found again.
-    let again = Postgres::start(&binaries, &PostgresOptions::new(&wanted))
-        .await
-        .unwrap();
+    let again = Postgres::start(&binaries, &PostgresOptions::new(&wanted)).await.unwrap();
     assert_eq!(again.dir(), dir);
     again.stop(STOP_LIMIT).await.unwrap();
     std::fs::remove_dir_all(dir).unwrap();
@@ -151,26 +134,17 @@ async fn roots_postgres_moves_out_of_a_folder_that_its_user_cannot_enter() {
 #[tokio::test]
 async fn servers_end_when_their_parent_is_killed() {
     let dir = open_folder();
-    let mut parent = Command::new(env!("CARGO_BIN_EXE_clamor-servers"))
-        .arg(dir.path())
-        .stdout(Stdio::piped())
-        .spawn()
-        .unwrap();
+    let mut parent =
+        Command::new(env!("CARGO_BIN_EXE_clamor-servers")).arg(dir.path()).stdout(Stdio::piped()).spawn().unwrap();
     let lines = BufReader::new(parent.stdout.take().unwrap()).lines();
     let pids: Vec<u32> = lines
         .map_while(Result::ok)
         .filter_map(|line| Some(line.split_once("_PID=")?.1.parse().unwrap()))
         .take(2)
         .collect();
-    assert!(
-        pids.len() == 2 && pids.iter().all(|&pid| is_running(pid)),
-        "both servers run: {pids:?}"
-    );
+    assert!(pids.len() == 2 && pids.iter().all(|&pid| is_running(pid)), "both servers run: {pids:?}");
     kill(Pid::from_raw(i32::try_from(parent.id()).unwrap()), Signal::SIGKILL).unwrap();
     parent.wait().unwrap();
     eventually("both servers are gone", || pids.iter().all(|&pid| !is_running(pid))).await;
-    eventually("their children are gone", || {
-        holders_of(&dir.path().join("postgres/lock")) == 0
-    })
-    .await;
+    eventually("their children are gone", || holders_of(&dir.path().join("postgres/lock")) == 0).await;
 }

@@ -29,12 +29,7 @@ Control: GET /ledger /traffic /replay /connections /healthz; POST /traffic /repl
 #[command(name = "clamor-simulator", version, after_help = EXAMPLES)]
 pub(crate) struct Cli {
     /// Where plain IRC is served; port 0: a free one
-    #[arg(
-        long,
-        env = "SIMULATOR_LISTEN",
-        value_name = "ADDRESS",
-        default_value = "127.0.0.1:6667"
-    )]
+    #[arg(long, env = "SIMULATOR_LISTEN", value_name = "ADDRESS", default_value = "127.0.0.1:6667")]
     listen: SocketAddr,
     /// Where IRC over TLS is served, under a CA made at the start
     #[arg(long, env = "SIMULATOR_TLS_LISTEN", value_name = "ADDRESS", requires = "tls_ca_file")]
@@ -43,12 +38,7 @@ pub(crate) struct Cli {
     #[arg(long, env = "SIMULATOR_TLS_CA_FILE", value_name = "FILE")]
     tls_ca_file: Option<PathBuf>,
     /// Where the control interface is served
-    #[arg(
-        long,
-        env = "SIMULATOR_HTTP_LISTEN",
-        value_name = "ADDRESS",
-        default_value = "127.0.0.1:8471"
-    )]
+    #[arg(long, env = "SIMULATOR_HTTP_LISTEN", value_name = "ADDRESS", default_value = "127.0.0.1:8471")]
     http_listen: SocketAddr,
     /// How many channels exist from the start [default: 200, with --replay or --any-channel 0]
     #[arg(long, env = "SIMULATOR_CHANNELS", value_name = "N")]
@@ -111,11 +101,7 @@ pub(crate) struct Cli {
 /// A duration that [`Duration::from_secs_f64`] takes.
 fn seconds(text: &str) -> Result<f64, String> {
     let seconds: f64 = text.parse().map_err(|_| "not a number".to_owned())?;
-    if (0.0..=1e9).contains(&seconds) {
-        Ok(seconds)
-    } else {
-        Err("must be from 0 to 1e9".to_owned())
-    }
+    if (0.0..=1e9).contains(&seconds) { Ok(seconds) } else { Err("must be from 0 to 1e9".to_owned()) }
 }
 
 impl Cli {
@@ -147,9 +133,7 @@ impl Cli {
         let channels = channels.unwrap_or(if replay.is_some() || any_channel { 0 } else { 200 });
         Config {
             listen,
-            tls: tls_listen
-                .zip(tls_ca_file)
-                .map(|(listen, ca_file)| TlsConfig { listen, ca_file }),
+            tls: tls_listen.zip(tls_ca_file).map(|(listen, ca_file)| TlsConfig { listen, ca_file }),
             http_listen: Some(http_listen),
             channels,
             chatters,
@@ -161,10 +145,7 @@ impl Cli {
             kinds,
             shared_pairs,
             any_channel,
-            replay: replay.map(|file| ReplayConfig {
-                file,
-                start: replay_start,
-            }),
+            replay: replay.map(|file| ReplayConfig { file, start: replay_start }),
             detail: ledger,
             queue_limit_bytes,
             ping_every: Duration::from_secs_f64(ping_every_s),

@@ -86,24 +86,11 @@ async fn progress(State(handle): State<Arc<Handle>>) -> Response {
 }
 
 async fn traffic(State(handle): State<Arc<Handle>>, Json(request): Json<TrafficRequest>) -> Response {
-    let TrafficRequest {
-        stop,
-        rate,
-        seconds,
-        wait_for_readers,
-        wait,
-    } = request;
+    let TrafficRequest { stop, rate, seconds, wait_for_readers, wait } = request;
     match (stop, rate) {
         (true, None) => handle.stop_traffic().await,
         (false, Some(rate)) => {
-            if let Err(error) = handle
-                .start_traffic(Order {
-                    rate,
-                    seconds,
-                    wait_for_readers,
-                })
-                .await
-            {
+            if let Err(error) = handle.start_traffic(Order { rate, seconds, wait_for_readers }).await {
                 return refuse(StatusCode::BAD_REQUEST, &error.to_string());
             }
             if wait && seconds.is_some() {
@@ -111,10 +98,7 @@ async fn traffic(State(handle): State<Arc<Handle>>, Json(request): Json<TrafficR
             }
         }
         _ => {
-            return refuse(
-                StatusCode::BAD_REQUEST,
-                r#"say {"rate": R, "seconds": S} or {"stop": true}"#,
-            );
+            return refuse(StatusCode::BAD_REQUEST, r#"say {"rate": R, "seconds": S} or {"stop": true}"#);
         }
     }
     Json(handle.progress().await).into_response()
@@ -145,11 +129,7 @@ async fn connections(State(handle): State<Arc<Handle>>) -> Response {
 }
 
 async fn reconnect(State(handle): State<Arc<Handle>>, Json(request): Json<ReconnectRequest>) -> Response {
-    let ReconnectRequest {
-        all,
-        connections,
-        grace_ms,
-    } = request;
+    let ReconnectRequest { all, connections, grace_ms } = request;
     let most = match (all, connections) {
         (true, None) => usize::MAX,
         (false, Some(count)) => count,

@@ -19,9 +19,7 @@ async fn main() -> anyhow::Result<()> {
     let cli = Cli::parse();
     start_logging();
     let exit_with_parent = cli.exit_with_parent;
-    let simulator = Simulator::start(cli.into_config())
-        .await
-        .context("failed to start the simulator")?;
+    let simulator = Simulator::start(cli.into_config()).await.context("failed to start the simulator")?;
     announce(&simulator).context("failed to write the addresses to stdout")?;
     let mut terminate = signal(SignalKind::terminate()).context("failed to listen for SIGTERM")?;
     tokio::select! {
@@ -35,9 +33,7 @@ async fn main() -> anyhow::Result<()> {
 
 fn start_logging() {
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
-    let logs = tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(io::stderr);
+    let logs = tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr);
     if io::stderr().is_terminal() {
         logs.init();
     } else {
@@ -51,11 +47,7 @@ fn announce(simulator: &Simulator) -> io::Result<()> {
     let text = |addr: Option<SocketAddr>| addr.map(|addr| addr.to_string());
     tracing::info!(%irc, tls = text(tls), http = text(http), "listening");
     let mut stdout = io::stdout().lock();
-    writeln!(
-        stdout,
-        "{}",
-        serde_json::json!({ "irc": irc, "tls": tls, "http": http })
-    )?;
+    writeln!(stdout, "{}", serde_json::json!({ "irc": irc, "tls": tls, "http": http }))?;
     stdout.flush()
 }
 

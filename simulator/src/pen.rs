@@ -18,11 +18,7 @@ pub(crate) struct Line {
 impl Line {
     /// A recorded line; `untagged_at` as above.
     pub(crate) fn recorded(bytes: Bytes, untagged_at: usize, command: bool) -> Self {
-        Self {
-            bytes,
-            untagged_at,
-            command,
-        }
+        Self { bytes, untagged_at, command }
     }
 
     /// What a connection with these capabilities gets to hear.
@@ -30,11 +26,7 @@ impl Line {
         if self.command && !commands {
             return None;
         }
-        Some(if tags {
-            self.bytes.clone()
-        } else {
-            self.bytes.slice(self.untagged_at..)
-        })
+        Some(if tags { self.bytes.clone() } else { self.bytes.slice(self.untagged_at..) })
     }
 }
 
@@ -46,10 +38,7 @@ pub(crate) struct Pen {
 
 impl Pen {
     pub(crate) fn new() -> Self {
-        Self {
-            buffer: BytesMut::with_capacity(CHUNK_BYTES),
-            untagged_at: 0,
-        }
+        Self { buffer: BytesMut::with_capacity(CHUNK_BYTES), untagged_at: 0 }
     }
 
     pub(crate) fn text(&mut self, text: &str) -> &mut Self {
@@ -113,8 +102,7 @@ impl Pen {
     fn hex(&mut self, value: u128, digits: u32) {
         const HEX: &[u8; 16] = b"0123456789abcdef";
         for digit in (0..digits).rev() {
-            self.buffer
-                .put_u8(HEX[usize::try_from((value >> (4 * digit)) & 0xf).unwrap_or(0)]);
+            self.buffer.put_u8(HEX[usize::try_from((value >> (4 * digit)) & 0xf).unwrap_or(0)]);
         }
     }
 
@@ -134,11 +122,7 @@ impl Pen {
         if self.buffer.capacity() < 2_048 {
             self.buffer = BytesMut::with_capacity(CHUNK_BYTES);
         }
-        Line {
-            bytes,
-            untagged_at,
-            command,
-        }
+        Line { bytes, untagged_at, command }
     }
 }
 
@@ -149,18 +133,8 @@ mod tests {
     #[test]
     fn a_line_is_written_once_for_both_kinds_of_readers() {
         let mut pen = Pen::new();
-        pen.text("@id=")
-            .uuid(0x0123_4567_89ab_4def_8123_4567_89ab_cdef)
-            .text(";n=")
-            .number(0)
-            .text(";m=");
-        pen.number(u64::MAX)
-            .text(";c=")
-            .color(0x0a_0b_ff)
-            .text(";s=")
-            .escaped("a; b\\")
-            .end_tags()
-            .text("PING");
+        pen.text("@id=").uuid(0x0123_4567_89ab_4def_8123_4567_89ab_cdef).text(";n=").number(0).text(";m=");
+        pen.number(u64::MAX).text(";c=").color(0x0a_0b_ff).text(";s=").escaped("a; b\\").end_tags().text("PING");
         let line = pen.finish(false);
         let tagged = line.for_reader(true, false).unwrap();
         assert_eq!(

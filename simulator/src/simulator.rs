@@ -107,26 +107,12 @@ impl Simulator {
             tasks: tasks.clone(),
             stop: stop.clone(),
         });
-        let mut simulator = Self {
-            irc_addr,
-            tls_addr,
-            http_addr: None,
-            handle,
-            tasks,
-            stop,
-        };
+        let mut simulator = Self { irc_addr, tls_addr, http_addr: None, handle, tasks, stop };
         if let Some(address) = config.http_listen {
             simulator.serve_http(address).await?;
         }
         if let Some(rate) = config.rate {
-            simulator
-                .handle
-                .start_traffic(Order {
-                    rate,
-                    seconds: None,
-                    wait_for_readers: false,
-                })
-                .await?;
+            simulator.handle.start_traffic(Order { rate, seconds: None, wait_for_readers: false }).await?;
         }
         Ok(simulator)
     }
@@ -267,12 +253,7 @@ async fn open_replay(config: &ReplayConfig, town: &Arc<Town>) -> Result<Arc<Repl
     let (config, town) = (config.clone(), Arc::clone(town));
     let file = config.file.clone();
     let opened = tokio::task::spawn_blocking(move || Replay::open(&config, town)).await;
-    opened
-        .map_err(|error| ReplayError::Read {
-            file,
-            source: io::Error::other(error),
-        })?
-        .map(Arc::new)
+    opened.map_err(|error| ReplayError::Read { file, source: io::Error::other(error) })?.map(Arc::new)
 }
 
 async fn listen(address: SocketAddr) -> Result<(TcpListener, SocketAddr), StartError> {

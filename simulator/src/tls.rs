@@ -35,10 +35,8 @@ pub enum TlsError {
 /// Makes both and writes the CA's certificate as PEM.
 pub(crate) fn acceptor(ca_file: &Path) -> Result<TlsAcceptor, TlsError> {
     let (ca_pem, issuer) = authority()?;
-    std::fs::write(ca_file, ca_pem).map_err(|source| TlsError::Write {
-        file: ca_file.display().to_string(),
-        source,
-    })?;
+    std::fs::write(ca_file, ca_pem)
+        .map_err(|source| TlsError::Write { file: ca_file.display().to_string(), source })?;
     let (certificate, key) = server_certificate(&issuer)?;
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let config = ServerConfig::builder_with_provider(provider)
@@ -50,9 +48,7 @@ pub(crate) fn acceptor(ca_file: &Path) -> Result<TlsAcceptor, TlsError> {
 
 fn authority() -> Result<(String, Issuer<'static, KeyPair>), TlsError> {
     let mut params = CertificateParams::new(Vec::new())?;
-    params
-        .distinguished_name
-        .push(DnType::CommonName, "clamor-simulator test CA");
+    params.distinguished_name.push(DnType::CommonName, "clamor-simulator test CA");
     params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
     params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
     let key = KeyPair::generate()?;
@@ -70,8 +66,5 @@ fn server_certificate(
     params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
     let key = KeyPair::generate()?;
     let certificate = params.signed_by(&key, issuer)?;
-    Ok((
-        certificate.der().clone(),
-        PrivatePkcs8KeyDer::from(key.serialize_der()).into(),
-    ))
+    Ok((certificate.der().clone(), PrivatePkcs8KeyDer::from(key.serialize_der()).into()))
 }

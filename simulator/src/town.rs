@@ -152,12 +152,7 @@ impl Town {
             book: Book::new(config.detail, config.phrases.clone()),
         };
         let joins = watch::Sender::new(0);
-        Self {
-            inner: Mutex::new(inner),
-            any_channel: config.any_channel,
-            seed: config.seed,
-            joins,
-        }
+        Self { inner: Mutex::new(inner), any_channel: config.any_channel, seed: config.seed, joins }
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {
@@ -175,8 +170,7 @@ impl Town {
         let inner = self.lock();
         let rooms = inner.rooms.iter().enumerate().skip(known);
         let made = rooms.filter(|(_, room)| room.origin == Origin::Made);
-        made.map(|(number, room)| (number, room.row.channel_id, room.row.login.clone()))
-            .collect()
+        made.map(|(number, room)| (number, room.row.channel_id, room.row.login.clone())).collect()
     }
 
     pub(crate) fn room_count(&self) -> usize {
@@ -196,22 +190,9 @@ impl Town {
         let id = inner.next_connection;
         inner.next_connection += 1;
         inner.counts.opened += 1;
-        let info = ConnectionInfo {
-            id,
-            nick: String::new(),
-            peer,
-            tls,
-            opened_ms: now_ms(),
-            channels: 0,
-            queued_bytes: 0,
-        };
-        inner.connections.insert(
-            id,
-            Connection {
-                info,
-                outbox: Arc::clone(outbox),
-            },
-        );
+        let info =
+            ConnectionInfo { id, nick: String::new(), peer, tls, opened_ms: now_ms(), channels: 0, queued_bytes: 0 };
+        inner.connections.insert(id, Connection { info, outbox: Arc::clone(outbox) });
         id
     }
 
@@ -260,9 +241,7 @@ impl Town {
         };
         if inner.rooms[number].remove(visitor.connection, now_ms()) {
             let nick = visitor.nick;
-            visitor
-                .outbox
-                .push_text(&format!(":{nick}!{nick}@{nick}.tmi.twitch.tv PART #{login}"));
+            visitor.outbox.push_text(&format!(":{nick}!{nick}@{nick}.tmi.twitch.tv PART #{login}"));
             if let Some(connection) = inner.connections.get_mut(&visitor.connection) {
                 connection.info.channels -= 1;
             }
@@ -287,11 +266,8 @@ impl Town {
     /// The open connections, oldest first, with their queues.
     pub(crate) fn outboxes(&self) -> Vec<(u64, Arc<Outbox>)> {
         let inner = self.lock();
-        let mut outboxes: Vec<_> = inner
-            .connections
-            .iter()
-            .map(|(&id, connection)| (id, Arc::clone(&connection.outbox)))
-            .collect();
+        let mut outboxes: Vec<_> =
+            inner.connections.iter().map(|(&id, connection)| (id, Arc::clone(&connection.outbox))).collect();
         outboxes.sort_unstable_by_key(|(id, _)| *id);
         outboxes
     }
@@ -311,12 +287,7 @@ impl Town {
         let inner = self.lock();
         let mut connections = inner.counts;
         connections.open = inner.connections.len() as u64;
-        let mut ledger = Ledger {
-            seed: self.seed,
-            speaking,
-            connections,
-            ..Ledger::default()
-        };
+        let mut ledger = Ledger { seed: self.seed, speaking, connections, ..Ledger::default() };
         ledger.channels = inner.rooms.iter().map(Room::row).collect();
         inner.book.copy_into(&mut ledger);
         ledger
@@ -345,12 +316,7 @@ impl Inner {
             leaves: 0,
             listeners: 0,
         };
-        self.rooms.push(Room {
-            origin,
-            state: RoomState::OPEN,
-            members: Vec::new(),
-            row,
-        });
+        self.rooms.push(Room { origin, state: RoomState::OPEN, members: Vec::new(), row });
         number
     }
 
@@ -378,23 +344,13 @@ impl Inner {
             None => return Door::Absent,
         };
         let room = &mut self.rooms[number];
-        if room
-            .members
-            .iter()
-            .any(|member| member.connection == visitor.connection)
-        {
+        if room.members.iter().any(|member| member.connection == visitor.connection) {
             return Door::Inside;
         }
         let nick = visitor.nick;
-        visitor
-            .outbox
-            .push_text(&format!(":{nick}!{nick}@{nick}.tmi.twitch.tv JOIN #{login}"));
-        visitor
-            .outbox
-            .push_text(&format!(":{nick}.tmi.twitch.tv 353 {nick} = #{login} :{nick}"));
-        visitor.outbox.push_text(&format!(
-            ":{nick}.tmi.twitch.tv 366 {nick} #{login} :End of /NAMES list"
-        ));
+        visitor.outbox.push_text(&format!(":{nick}!{nick}@{nick}.tmi.twitch.tv JOIN #{login}"));
+        visitor.outbox.push_text(&format!(":{nick}.tmi.twitch.tv 353 {nick} = #{login} :{nick}"));
+        visitor.outbox.push_text(&format!(":{nick}.tmi.twitch.tv 366 {nick} #{login} :End of /NAMES list"));
         if visitor.commands {
             visitor.outbox.push_text(&room.state_line(visitor.tags));
         }
@@ -408,10 +364,7 @@ impl Inner {
 
 impl Room {
     fn row(&self) -> ChannelRow {
-        ChannelRow {
-            listeners: self.members.len() as u64,
-            ..self.row.clone()
-        }
+        ChannelRow { listeners: self.members.len() as u64, ..self.row.clone() }
     }
 
     fn enter(&mut self, visitor: &Visitor<'_>) {
@@ -442,13 +395,7 @@ impl Room {
         if !tags {
             return format!(":tmi.twitch.tv ROOMSTATE #{login}");
         }
-        let RoomState {
-            emote_only,
-            followers_only,
-            unique_only,
-            slow_seconds,
-            subscribers_only,
-        } = self.state;
+        let RoomState { emote_only, followers_only, unique_only, slow_seconds, subscribers_only } = self.state;
         format!(
             "@emote-only={};followers-only={followers_only};r9k={};room-id={};slow={slow_seconds};subs-only={} \
              :tmi.twitch.tv ROOMSTATE #{login}",
@@ -461,13 +408,8 @@ impl Room {
 }
 
 impl RoomState {
-    const OPEN: Self = Self {
-        emote_only: false,
-        followers_only: -1,
-        unique_only: false,
-        slow_seconds: 0,
-        subscribers_only: false,
-    };
+    const OPEN: Self =
+        Self { emote_only: false, followers_only: -1, unique_only: false, slow_seconds: 0, subscribers_only: false };
 
     fn apply(&mut self, change: RoomChange) {
         match change {
@@ -483,18 +425,16 @@ impl RoomState {
 /// Whether Twitch could have a channel of this name.
 pub(crate) fn is_login(login: &str) -> bool {
     (1..=25).contains(&login.len())
-        && login
-            .bytes()
-            .all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_')
+        && login.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_')
 }
 
 /// The room-id of a channel that somebody named: from its login alone (FNV-1a), so the same in every run. Above all
 /// ids that Twitch has given so far.
 pub(crate) fn id_of_login(login: &str) -> u64 {
     const FIRST: u64 = 1_000_000_000_000;
-    let hash = login.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
-        (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
-    });
+    let hash = login
+        .bytes()
+        .fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3));
     FIRST + hash % FIRST
 }
 

@@ -27,10 +27,7 @@ pub async fn eventually<T, E: Display>(
             Ok(Err(seen)) => last = seen.to_string(),
             Err(_) => {}
         }
-        assert!(
-            started.elapsed() < limit,
-            "not within {limit:?}: {what}; last seen: {last}"
-        );
+        assert!(started.elapsed() < limit, "not within {limit:?}: {what}; last seen: {last}");
         tokio::time::sleep(pause.min(limit.saturating_sub(started.elapsed()))).await;
         pause = (pause * 2).min(LONGEST_PAUSE);
     }
@@ -45,11 +42,7 @@ mod tests {
         let mut tries = 0;
         let found = eventually("three tries", Duration::from_secs(5), async || {
             tries += 1;
-            if tries == 3 {
-                Ok(tries)
-            } else {
-                Err(format!("{tries} tries"))
-            }
+            if tries == 3 { Ok(tries) } else { Err(format!("{tries} tries")) }
         });
         assert_eq!(found.await, 3);
     }
@@ -57,9 +50,6 @@ mod tests {
     #[tokio::test]
     #[should_panic(expected = "not within 30ms: the impossible; last seen: 7 of 8")]
     async fn a_failure_says_what_was_seen_last() {
-        eventually("the impossible", Duration::from_millis(30), async || {
-            Err::<(), _>("7 of 8")
-        })
-        .await;
+        eventually("the impossible", Duration::from_millis(30), async || Err::<(), _>("7 of 8")).await;
     }
 }

@@ -29,10 +29,8 @@ impl TestFolder {
     pub fn new() -> Result<Self> {
         let parent = std::env::temp_dir();
         sweep(&parent);
-        let dir = tempfile::Builder::new()
-            .prefix(PREFIX)
-            .tempdir_in(&parent)
-            .context("failed to make a test's folder")?;
+        let dir =
+            tempfile::Builder::new().prefix(PREFIX).tempdir_in(&parent).context("failed to make a test's folder")?;
         let alive = File::create(dir.path().join(LOCK)).context("failed to make the lock of a test's folder")?;
         alive.lock().context("failed to lock a test's folder")?;
         std::fs::set_permissions(dir.path(), Permissions::from_mode(0o711))

@@ -21,11 +21,7 @@ pub fn milliseconds() -> Histogram<u64> {
 /// Percentiles and bars of a histogram of milliseconds.
 #[must_use]
 pub fn describe(title: &str, histogram: &Histogram<u64>) -> String {
-    let mut text = format!(
-        "{title}: {} samples, mean {:.1} ms\n",
-        histogram.len(),
-        histogram.mean()
-    );
+    let mut text = format!("{title}: {} samples, mean {:.1} ms\n", histogram.len(), histogram.mean());
     for percentile in PERCENTILES {
         let value = histogram.value_at_percentile(percentile);
         // Writing to a string does not fail.
@@ -36,11 +32,7 @@ pub fn describe(title: &str, histogram: &Histogram<u64>) -> String {
     for to in BARS_MS {
         let count = histogram.count_between(from, to.saturating_sub(1));
         let bar = "#".repeat(usize::try_from((count * BAR_WIDTH).div_ceil(total)).unwrap_or_default());
-        let until = if to == u64::MAX {
-            "more".to_owned()
-        } else {
-            format!("< {to} ms")
-        };
+        let until = if to == u64::MAX { "more".to_owned() } else { format!("< {to} ms") };
         if count > 0 {
             let _ = writeln!(text, "  {until:>10} {count:>9} {bar}");
         }

@@ -19,13 +19,7 @@ impl Scrape {
     /// Reads the text format of Prometheus; lines that are none of it are left out.
     #[must_use]
     pub fn parse(text: &str) -> Self {
-        Self {
-            samples: text
-                .lines()
-                .filter(|line| !line.starts_with('#'))
-                .filter_map(parse_sample)
-                .collect(),
-        }
+        Self { samples: text.lines().filter(|line| !line.starts_with('#')).filter_map(parse_sample).collect() }
     }
 
     /// The sum of all samples of this name that carry these labels; `None` when there is none.
@@ -87,11 +81,7 @@ fn parse_sample(line: &str) -> Option<Sample> {
         }
     };
     let value = rest.split_whitespace().next()?.parse().ok()?;
-    Some(Sample {
-        name: name.to_owned(),
-        labels,
-        value,
-    })
+    Some(Sample { name: name.to_owned(), labels, value })
 }
 
 /// The labels after `{`, and what follows the `}`.
@@ -142,14 +132,8 @@ clamor_commit_seconds_bucket{le="+Inf"} 7 1700000000000
     #[test]
     fn samples_are_found_by_name_and_labels() {
         let scrape = Scrape::parse(PAGE);
-        assert_eq!(
-            scrape.sum("clamor_ingest_messages_total", &[("kind", "message")]),
-            Some(42.0)
-        );
-        assert_eq!(
-            scrape.sum("clamor_ingest_messages_total", &[("kind", "raid, \"big\"")]),
-            Some(2.0)
-        );
+        assert_eq!(scrape.sum("clamor_ingest_messages_total", &[("kind", "message")]), Some(42.0));
+        assert_eq!(scrape.sum("clamor_ingest_messages_total", &[("kind", "raid, \"big\"")]), Some(2.0));
         assert_eq!(scrape.sum("process_start_time_seconds", &[]), Some(1.7e9));
         assert_eq!(scrape.sum("clamor_commit_seconds_bucket", &[("le", "+Inf")]), Some(7.0));
     }

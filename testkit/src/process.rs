@@ -122,12 +122,7 @@ impl Process {
         let text = self.log().unwrap_or_default();
         let lines: Vec<&str> = text.lines().collect();
         let shown = &lines[lines.len().saturating_sub(TAIL_LINES)..];
-        format!(
-            "--- {} (process {}) said last:\n{}",
-            self.spec.name,
-            self.pid(),
-            shown.join("\n")
-        )
+        format!("--- {} (process {}) said last:\n{}", self.spec.name, self.pid(), shown.join("\n"))
     }
 
     /// Processor time used so far, of all its threads.
@@ -137,17 +132,8 @@ impl Process {
     pub fn cpu_time(&self) -> Result<Duration> {
         let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.pid())).context("the process has ended")?;
         // The second field is the name in parentheses and may hold spaces; then state is the third field.
-        let fields: Vec<&str> = stat
-            .rsplit_once(')')
-            .map_or("", |(_, rest)| rest)
-            .split_whitespace()
-            .collect();
-        let ticks = |field: usize| {
-            fields
-                .get(field - 3)
-                .and_then(|text| text.parse::<u64>().ok())
-                .unwrap_or_default()
-        };
+        let fields: Vec<&str> = stat.rsplit_once(')').map_or("", |(_, rest)| rest).split_whitespace().collect();
+        let ticks = |field: usize| fields.get(field - 3).and_then(|text| text.parse::<u64>().ok()).unwrap_or_default();
         // User and system time, in ticks of a hundredth of a second (USER_HZ, the same on every Linux).
         Ok(Duration::from_millis((ticks(14) + ticks(15)) * 10))
     }
@@ -159,16 +145,8 @@ impl Process {
     pub fn memory_bytes(&self) -> Result<u64> {
         let status =
             std::fs::read_to_string(format!("/proc/{}/status", self.pid())).context("the process has ended")?;
-        let line = status
-            .lines()
-            .find_map(|line| line.strip_prefix("VmRSS:"))
-            .context("no VmRSS line")?;
-        let kib: u64 = line
-            .trim()
-            .trim_end_matches(" kB")
-            .trim()
-            .parse()
-            .context("an odd VmRSS line")?;
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).context("no VmRSS line")?;
+        let kib: u64 = line.trim().trim_end_matches(" kB").trim().parse().context("an odd VmRSS line")?;
         Ok(kib * 1024)
     }
 }
@@ -187,19 +165,10 @@ fn launch(spec: &ProcessSpec, log: &Path) -> Result<Child> {
     let log_file = File::options().create(true).append(true).open(log);
     let log_file = log_file.with_context(|| format!("failed to open {}", log.display()))?;
     let mut command = Command::new(&spec.program);
-    command
-        .args(&spec.args)
-        .envs(spec.env.iter().cloned())
-        .current_dir(&spec.dir);
+    command.args(&spec.args).envs(spec.env.iter().cloned()).current_dir(&spec.dir);
     let input = File::open("/dev/null").context("failed to open /dev/null")?;
     // The worker's own way to die with the test: it drains nothing then.
-    let options = ChildOptions {
-        command,
-        user: None,
-        input,
-        log: log_file,
-        stop_signal: Signal::SIGKILL,
-    };
+    let options = ChildOptions { command, user: None, input, log: log_file, stop_signal: Signal::SIGKILL };
     Child::start(options).with_context(|| format!("failed to start {}", spec.name))
 }
 
@@ -210,15 +179,7 @@ fn launch(spec: &ProcessSpec, log: &Path) -> Result<Child> {
 pub fn program_beside_tests(name: &str) -> Result<PathBuf> {
     let test = std::env::current_exe().context("failed to find this test's own program")?;
     // target/<profile>/deps/<test>
-    let program = test
-        .ancestors()
-        .nth(2)
-        .context("this test does not lie in cargo's target folder")?
-        .join(name);
-    ensure!(
-        program.is_file(),
-        "{} is not built: `cargo build --workspace --bins`",
-        program.display()
-    );
+    let program = test.ancestors().nth(2).context("this test does not lie in cargo's target folder")?.join(name);
+    ensure!(program.is_file(), "{} is not built: `cargo build --workspace --bins`", program.display());
     Ok(program)
 }

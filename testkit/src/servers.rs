@@ -73,30 +73,11 @@ impl Servers {
         // latency turns it on again.
         postgres_options.settings.push(("fsync".to_owned(), "off".to_owned()));
         change(&mut nats_options, &mut postgres_options);
-        let mut servers = Self {
-            nats: None,
-            postgres: None,
-            nats_options,
-            postgres_options,
-            binaries,
-            databases: 0,
-            folder,
-        };
+        let mut servers =
+            Self { nats: None, postgres: None, nats_options, postgres_options, binaries, databases: 0, folder };
         let (nats, postgres) = tokio::try_join!(
-            async {
-                if needs == Needs::Postgres {
-                    Ok(None)
-                } else {
-                    servers.launch_nats().await.map(Some)
-                }
-            },
-            async {
-                if needs == Needs::Nats {
-                    Ok(None)
-                } else {
-                    servers.launch_postgres().await.map(Some)
-                }
-            },
+            async { if needs == Needs::Postgres { Ok(None) } else { servers.launch_nats().await.map(Some) } },
+            async { if needs == Needs::Nats { Ok(None) } else { servers.launch_postgres().await.map(Some) } },
         )?;
         // A restart takes the port that clients know.
         servers.nats_options.port = nats.as_ref().map(Nats::port);
@@ -117,9 +98,7 @@ impl Servers {
     /// When the test did not ask for it, or has killed it.
     #[must_use]
     pub fn nats(&self) -> &Nats {
-        self.nats
-            .as_ref()
-            .expect("the test asked for a nats-server and has not killed it")
+        self.nats.as_ref().expect("the test asked for a nats-server and has not killed it")
     }
 
     /// The running PostgreSQL.
@@ -128,9 +107,7 @@ impl Servers {
     /// When the test did not ask for it, or has killed it.
     #[must_use]
     pub fn postgres(&self) -> &Postgres {
-        self.postgres
-            .as_ref()
-            .expect("the test asked for a PostgreSQL and has not killed it")
+        self.postgres.as_ref().expect("the test asked for a PostgreSQL and has not killed it")
     }
 
     /// Where clients find NATS.
@@ -152,14 +129,9 @@ impl Servers {
     pub async fn create_database(&mut self) -> Result<String> {
         self.databases += 1;
         let name = format!("test_{}", self.databases);
-        let mut connection = PgConnection::connect(&self.database_url())
-            .await
-            .context("failed to connect")?;
+        let mut connection = PgConnection::connect(&self.database_url()).await.context("failed to connect")?;
         let statement = format!("CREATE DATABASE {name}");
-        connection
-            .execute(sqlx::AssertSqlSafe(statement))
-            .await
-            .context("failed to make a database")?;
+        connection.execute(sqlx::AssertSqlSafe(statement)).await.context("failed to make a database")?;
         connection.close().await.context("failed to disconnect")?;
         Ok(self.postgres().url_of(&name))
     }
@@ -210,25 +182,18 @@ impl Servers {
     }
 
     async fn launch_nats(&self) -> Result<Nats> {
-        Nats::start(&self.binaries, &self.nats_options)
-            .await
-            .context("failed to start the test's nats-server")
+        Nats::start(&self.binaries, &self.nats_options).await.context("failed to start the test's nats-server")
     }
 
     async fn launch_postgres(&self) -> Result<Postgres> {
-        Postgres::start(&self.binaries, &self.postgres_options)
-            .await
-            .context("failed to start the test's PostgreSQL")
+        Postgres::start(&self.binaries, &self.postgres_options).await.context("failed to start the test's PostgreSQL")
     }
 }
 
 impl Drop for Servers {
     fn drop(&mut self) {
         if std::thread::panicking() {
-            let logs = [
-                self.nats.as_ref().map(Nats::log_tail),
-                self.postgres.as_ref().map(Postgres::log_tail),
-            ];
+            let logs = [self.nats.as_ref().map(Nats::log_tail), self.postgres.as_ref().map(Postgres::log_tail)];
             logs.iter().flatten().for_each(|log| eprintln!("{log}"));
         }
         self.kill_nats();
@@ -241,10 +206,9 @@ impl Drop for Servers {
 
 fn asked_version() -> Result<Option<u16>> {
     match std::env::var(POSTGRES_VERSION) {
-        Ok(text) if !text.is_empty() => text
-            .parse()
-            .map(Some)
-            .with_context(|| format!("{POSTGRES_VERSION} is not a major version: {text}")),
+        Ok(text) if !text.is_empty() => {
+            text.parse().map(Some).with_context(|| format!("{POSTGRES_VERSION} is not a major version: {text}"))
+        }
         _ => Ok(None),
     }
 }
@@ -259,10 +223,6 @@ fn templates_dir() -> Result<PathBuf> {
         made => made.with_context(|| format!("failed to make {}", dir.display()))?,
     }
     let found = std::fs::symlink_metadata(&dir).with_context(|| format!("failed to examine {}", dir.display()))?;
-    anyhow::ensure!(
-        found.is_dir() && found.uid() == user.as_raw(),
-        "{} is somebody else's",
-        dir.display()
-    );
+    anyhow::ensure!(found.is_dir() && found.uid() == user.as_raw(), "{} is somebody else's", dir.display());
     Ok(dir)
 }

@@ -28,11 +28,7 @@ impl SimulatorOptions {
     /// A simulator with its own defaults, whose log lies in this folder.
     #[must_use]
     pub fn new(dir: &Path) -> Self {
-        Self {
-            dir: dir.to_path_buf(),
-            program: None,
-            args: Vec::new(),
-        }
+        Self { dir: dir.to_path_buf(), program: None, args: Vec::new() }
     }
 
     /// A binary other than the one beside the test.
@@ -77,33 +73,12 @@ impl SimulatorProcess {
     pub async fn start(options: SimulatorOptions) -> Result<Self> {
         let free = || clamor_servers::free_port().map(|port| SocketAddr::from((Ipv4Addr::LOCALHOST, port)));
         let (irc, http) = (free()?, free()?);
-        let program = options
-            .program
-            .map_or_else(|| program_beside_tests("clamor-simulator"), Ok)?;
-        let mut args = vec![
-            "--listen".to_owned(),
-            irc.to_string(),
-            "--http-listen".to_owned(),
-            http.to_string(),
-        ];
+        let program = options.program.map_or_else(|| program_beside_tests("clamor-simulator"), Ok)?;
+        let mut args = vec!["--listen".to_owned(), irc.to_string(), "--http-listen".to_owned(), http.to_string()];
         args.extend(options.args);
-        let spec = ProcessSpec {
-            name: "simulator".to_owned(),
-            program,
-            args,
-            env: Vec::new(),
-            dir: options.dir,
-        };
-        let client = reqwest::Client::builder()
-            .timeout(HTTP_LIMIT)
-            .build()
-            .context("failed to make an HTTP client")?;
-        let simulator = Self {
-            process: Process::start(spec)?,
-            irc,
-            http,
-            client,
-        };
+        let spec = ProcessSpec { name: "simulator".to_owned(), program, args, env: Vec::new(), dir: options.dir };
+        let client = reqwest::Client::builder().timeout(HTTP_LIMIT).build().context("failed to make an HTTP client")?;
+        let simulator = Self { process: Process::start(spec)?, irc, http, client };
         simulator.ready().await;
         Ok(simulator)
     }
@@ -149,11 +124,8 @@ impl SimulatorProcess {
     /// # Errors
     /// When it refuses.
     pub async fn speak_for(&self, messages_per_second: f64, time: Duration) -> Result<Value> {
-        self.post(
-            "/traffic",
-            &json!({ "rate": messages_per_second, "seconds": time.as_secs_f64(), "wait": true }),
-        )
-        .await
+        self.post("/traffic", &json!({ "rate": messages_per_second, "seconds": time.as_secs_f64(), "wait": true }))
+            .await
     }
 
     /// Falls silent.
@@ -185,16 +157,8 @@ impl SimulatorProcess {
     /// # Errors
     /// When it does not answer, or answers otherwise.
     pub async fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T> {
-        let response = self
-            .client
-            .get(format!("{}{path}", self.http_url()))
-            .send()
-            .await?
-            .error_for_status()?;
-        response
-            .json()
-            .await
-            .with_context(|| format!("the simulator's answer to GET {path} is not as expected"))
+        let response = self.client.get(format!("{}{path}", self.http_url())).send().await?.error_for_status()?;
+        response.json().await.with_context(|| format!("the simulator's answer to GET {path} is not as expected"))
     }
 
     /// Any `POST` of its control interface; an empty answer is null.
@@ -202,17 +166,9 @@ impl SimulatorProcess {
     /// # Errors
     /// When it refuses; with its words.
     pub async fn post(&self, path: &str, body: &Value) -> Result<Value> {
-        let response = self
-            .client
-            .post(format!("{}{path}", self.http_url()))
-            .json(body)
-            .send()
-            .await?;
+        let response = self.client.post(format!("{}{path}", self.http_url())).json(body).send().await?;
         let (status, text) = (response.status(), response.text().await?);
-        anyhow::ensure!(
-            status.is_success(),
-            "the simulator refused POST {path} {body}: {status} {text}"
-        );
+        anyhow::ensure!(status.is_success(), "the simulator refused POST {path} {body}: {status} {text}");
         Ok(serde_json::from_str(&text).unwrap_or(Value::Null))
     }
 

@@ -37,16 +37,11 @@ impl WorkerOptions {
     /// An ingest worker of this slot: reads from the simulator without a limit on JOINs, publishes to the servers' NATS.
     #[must_use]
     pub fn ingest(program: &str, slot: &str, servers: &Servers, simulator: &SimulatorProcess) -> Self {
-        Self::new(
-            program,
-            &format!("ingest-{slot}"),
-            &["ingest", "--worker", slot],
-            servers,
-        )
-        .env("NATS_URL", servers.nats_url())
-        .env("TWITCH_ADDRESS", simulator.irc_address())
-        .env("TWITCH_TLS", "false")
-        .env("JOIN_RATE", "0")
+        Self::new(program, &format!("ingest-{slot}"), &["ingest", "--worker", slot], servers)
+            .env("NATS_URL", servers.nats_url())
+            .env("TWITCH_ADDRESS", simulator.irc_address())
+            .env("TWITCH_TLS", "false")
+            .env("JOIN_RATE", "0")
     }
 
     /// An aggregator between the servers.
@@ -88,15 +83,8 @@ impl WorkerProcess {
     pub fn start(options: WorkerOptions) -> Result<Self> {
         let http = SocketAddr::from((Ipv4Addr::LOCALHOST, clamor_servers::free_port()?));
         let WorkerOptions { spec } = options.env("HTTP_LISTEN", http.to_string());
-        let client = reqwest::Client::builder()
-            .timeout(HTTP_LIMIT)
-            .build()
-            .context("failed to make an HTTP client")?;
-        Ok(Self {
-            process: Process::start(spec)?,
-            http,
-            client,
-        })
+        let client = reqwest::Client::builder().timeout(HTTP_LIMIT).build().context("failed to make an HTTP client")?;
+        Ok(Self { process: Process::start(spec)?, http, client })
     }
 
     /// Starts the worker once more, as a new instance on the same port, after it has ended or been killed.
@@ -138,12 +126,7 @@ impl WorkerProcess {
     /// When it is not ready within the limit, or has ended.
     pub async fn ready(&self, limit: Duration) {
         eventually(&format!("{} is ready", self.name()), limit, async || {
-            assert!(
-                self.status().is_none(),
-                "{} has ended: {:?}",
-                self.name(),
-                self.status()
-            );
+            assert!(self.status().is_none(), "{} has ended: {:?}", self.name(), self.status());
             match self.get("/readyz").await {
                 Ok((200, _)) => Ok(()),
                 Ok((status, text)) => Err(format!("{status}: {text}")),

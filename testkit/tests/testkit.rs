@@ -18,10 +18,7 @@ async fn servers_take_clients_and_go_with_the_test() {
     let url = servers.create_database().await.unwrap();
     assert_ne!(url, servers.database_url());
     let mut connection = PgConnection::connect(&url).await.unwrap();
-    let row = sqlx::query("SHOW server_version_num")
-        .fetch_one(&mut connection)
-        .await
-        .unwrap();
+    let row = sqlx::query("SHOW server_version_num").fetch_one(&mut connection).await.unwrap();
     let version: u32 = row.get::<String, _>(0).parse().unwrap();
     assert_eq!(version / 10_000, u32::from(servers.postgres().major()));
     drop(servers);
@@ -39,10 +36,7 @@ async fn what_was_committed_outlives_a_killed_postgres() {
     servers.kill_postgres();
     servers.restart_postgres().await.unwrap();
     let mut connection = PgConnection::connect(&url).await.unwrap();
-    let row = sqlx::query("SELECT n FROM kept")
-        .fetch_one(&mut connection)
-        .await
-        .unwrap();
+    let row = sqlx::query("SELECT n FROM kept").fetch_one(&mut connection).await.unwrap();
     assert_eq!(row.get::<i32, _>(0), 7);
 }
 
@@ -51,18 +45,9 @@ async fn what_was_acknowledged_outlives_a_killed_nats() {
     let mut servers = Servers::start_only(Needs::Nats).await.unwrap();
     let publish = async |url: &str, text: &'static str| {
         let jetstream = async_nats::jetstream::new(async_nats::connect(url).await.unwrap());
-        let config = async_nats::jetstream::stream::Config {
-            name: "KEPT".into(),
-            ..Default::default()
-        };
+        let config = async_nats::jetstream::stream::Config { name: "KEPT".into(), ..Default::default() };
         jetstream.get_or_create_stream(config).await.unwrap();
-        jetstream
-            .publish("KEPT", text.into())
-            .await
-            .unwrap()
-            .await
-            .unwrap()
-            .sequence
+        jetstream.publish("KEPT", text.into()).await.unwrap().await.unwrap().sequence
     };
     assert_eq!(publish(&servers.nats_url(), "one").await, 1);
     servers.restart_nats().await.unwrap();
@@ -109,11 +94,7 @@ async fn a_paused_process_does_nothing_until_it_is_resumed() {
     let is_in_state = async |state: &str| {
         eventually(state, LIMIT, async || {
             let stat = std::fs::read_to_string(format!("/proc/{}/stat", process.pid())).unwrap_or_default();
-            if stat.contains(&format!(") {state} ")) {
-                Ok(())
-            } else {
-                Err(stat)
-            }
+            if stat.contains(&format!(") {state} ")) { Ok(()) } else { Err(stat) }
         })
         .await;
     };

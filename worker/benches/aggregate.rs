@@ -49,32 +49,14 @@ impl Random {
 fn message(random: &mut Random, key: u64, sent_at_ms: u64) -> Event {
     let id = random.skewed(CHATTERS) + 1;
     let emotes = if random.below(3) == 0 {
-        vec![Emote {
-            id: random.skewed(50).to_string(),
-            name: "Kappa".to_owned(),
-            count: 1,
-        }]
+        vec![Emote { id: random.skewed(50).to_string(), name: "Kappa".to_owned(), count: 1 }]
     } else {
         Vec::new()
     };
-    let chatter = Chatter {
-        id,
-        login: format!("chatter_{id}"),
-        ..Chatter::default()
-    };
-    let text = TEXTS
-        .iter()
-        .cycle()
-        .nth(usize::try_from(random.below(8)).unwrap_or(0))
-        .copied()
-        .unwrap_or_default()
-        .to_owned();
-    let message = Message {
-        chatter: Some(chatter),
-        text,
-        emotes,
-        ..Message::default()
-    };
+    let chatter = Chatter { id, login: format!("chatter_{id}"), ..Chatter::default() };
+    let text =
+        TEXTS.iter().cycle().nth(usize::try_from(random.below(8)).unwrap_or(0)).copied().unwrap_or_default().to_owned();
+    let message = Message { chatter: Some(chatter), text, emotes, ..Message::default() };
     let mut event = Event {
         channel_id: random.skewed(CHANNELS) + 1,
         sent_at_ms,
@@ -92,15 +74,8 @@ fn stream() -> Vec<Vec<u8>> {
     (0..BATCHES)
         .map(|number| {
             let at_ms = T0 + number * 50;
-            let events = (0..EVENTS)
-                .map(|event| message(&mut random, number * EVENTS + event + 1, at_ms))
-                .collect();
-            encode_batch(&Batch {
-                slot: "a".to_owned(),
-                instance: 1,
-                number: number + 1,
-                events,
-            })
+            let events = (0..EVENTS).map(|event| message(&mut random, number * EVENTS + event + 1, at_ms)).collect();
+            encode_batch(&Batch { slot: "a".to_owned(), instance: 1, number: number + 1, events })
         })
         .collect()
 }
@@ -121,28 +96,15 @@ fn plan() -> Arc<ActivePlan> {
         log_messages: false,
         channels: ChannelScope::default(),
     });
-    let set = PhraseSet {
-        phrases: phrases.collect(),
-    };
-    let plan = Plan {
-        wanted: wanted.collect(),
-        phrases: None,
-    };
-    Arc::new(ActivePlan::resolve(
-        "plan".to_owned(),
-        &plan,
-        Arc::new(ActivePhrases::compile(&set)),
-    ))
+    let set = PhraseSet { phrases: phrases.collect() };
+    let plan = Plan { wanted: wanted.collect(), phrases: None };
+    Arc::new(ActivePlan::resolve("plan".to_owned(), &plan, Arc::new(ActivePhrases::compile(&set))))
 }
 
 fn count(mut shard: Shard, stream: &[Vec<u8>]) -> Shard {
     for (index, payload) in stream.iter().enumerate() {
         let seq = index as u64 + 2;
-        let arrival = Arrival {
-            seq,
-            stream_time_ms: T0 + seq * 50,
-            msg_id: Some("1.1"),
-        };
+        let arrival = Arrival { seq, stream_time_ms: T0 + seq * 50, msg_id: Some("1.1") };
         if let Ok(batch) = decode_batch(payload) {
             black_box(shard.apply_batch(arrival, &batch));
         }
@@ -162,11 +124,7 @@ fn benches(criterion: &mut Criterion) {
     let (stream, plan) = (stream(), plan());
     let fresh = || {
         let mut shard = Shard::restore(&Restored::default(), Arc::default());
-        let arrival = Arrival {
-            seq: 1,
-            stream_time_ms: T0,
-            msg_id: None,
-        };
+        let arrival = Arrival { seq: 1, stream_time_ms: T0, msg_id: None };
         shard.apply_directive(arrival, Some(Arc::clone(&plan)));
         shard
     };
@@ -176,12 +134,7 @@ fn benches(criterion: &mut Criterion) {
         bencher.iter_batched(fresh, |shard| count(shard, &stream), BatchSize::PerIteration);
     });
     group.bench_function("decode alone", |bencher| {
-        bencher.iter(|| {
-            stream
-                .iter()
-                .filter(|payload| black_box(decode_batch(payload)).is_ok())
-                .count()
-        });
+        bencher.iter(|| stream.iter().filter(|payload| black_box(decode_batch(payload)).is_ok()).count());
     });
     group.finish();
 }

@@ -26,11 +26,7 @@ const ROUNDS: u64 = 60;
 const LIMIT: Duration = Duration::from_secs(120);
 
 fn main() {
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(1)
-        .enable_all()
-        .build()
-        .unwrap();
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
     let (servers, listener) = runtime.block_on(async {
         let servers = Servers::start_only(Needs::Nats).await.unwrap();
         (servers, TcpListener::bind("127.0.0.1:0").await.unwrap())
@@ -55,10 +51,7 @@ fn main() {
     let batches = Scrape::parse(&text).count("clamor_ingest_batches_published_total", &[]);
     #[expect(clippy::cast_precision_loss, reason = "a count below 2^53")]
     let messages = messages() as f64;
-    println!(
-        "socket to acknowledged publish: {:.0} messages a CPU second",
-        messages / cpu.as_secs_f64()
-    );
+    println!("socket to acknowledged publish: {:.0} messages a CPU second", messages / cpu.as_secs_f64());
     println!("{messages} messages in {batches} batches, {cpu:.2?} CPU, {wall:.2?} by the clock");
 }
 
@@ -68,10 +61,7 @@ fn messages() -> u64 {
 
 /// Runs ingest on one thread; the CPU time that the thread has used.
 fn run_on_this_thread(url: String, address: String, registry: Registry, shutdown: CancellationToken) -> Duration {
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .unwrap();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     runtime.block_on(async {
         let config = BusConfig {
             url,
@@ -83,19 +73,10 @@ fn run_on_this_thread(url: String, address: String, registry: Registry, shutdown
             client_name: "bench".to_owned(),
         };
         let bus = Bus::connect(&config).await.unwrap();
-        let limits = StreamLimits {
-            max_age: Duration::from_secs(86_400),
-            max_bytes: 2 << 30,
-        };
+        let limits = StreamLimits { max_age: Duration::from_secs(86_400), max_bytes: 2 << 30 };
         bus.ensure(SHARDS, &limits).await.unwrap();
-        let channel = |number| AssignedChannel {
-            login: format!("channel_{number}"),
-            weight: 1,
-        };
-        let assignment = Assignment {
-            revision: 1,
-            channels: (0..CHANNELS).map(channel).collect(),
-        };
+        let channel = |number| AssignedChannel { login: format!("channel_{number}"), weight: 1 };
+        let assignment = Assignment { revision: 1, channels: (0..CHANNELS).map(channel).collect() };
         bus.put_assignment("bench", &assignment).await.unwrap();
         // A slow disk must not make it drop.
         let queue_bytes = 1 << 30;
@@ -103,9 +84,7 @@ fn run_on_this_thread(url: String, address: String, registry: Registry, shutdown
             queue_bytes,
             ..IngestOptions::new("bench", bus, SHARDS, TwitchOptions::simulator(address))
         };
-        ingest::run(options, registry, Health::default(), shutdown)
-            .await
-            .unwrap();
+        ingest::run(options, registry, Health::default(), shutdown).await.unwrap();
     });
     let usage = getrusage(UsageWho::RUSAGE_THREAD).unwrap();
     let micros = (usage.user_time() + usage.system_time()).num_microseconds();
@@ -118,11 +97,7 @@ async fn published(registry: &Registry, events: u64) {
         let published = Scrape::parse(&text).count("clamor_ingest_events_published_total", &[]);
         #[expect(clippy::cast_precision_loss, reason = "a count below 2^53")]
         let missing = events as f64 - published;
-        if missing <= 0.0 {
-            Ok(())
-        } else {
-            Err(format!("{missing} are missing"))
-        }
+        if missing <= 0.0 { Ok(()) } else { Err(format!("{missing} are missing")) }
     })
     .await;
 }
@@ -171,10 +146,7 @@ async fn speak(stream: TcpStream, flood: CancellationToken) {
 /// Lines as Twitch sends them, with an emote in every third.
 fn chat(rooms: &[u64]) -> String {
     let mut said = String::new();
-    let now = std::time::SystemTime::now()
-        .duration_since(std::time::UNIX_EPOCH)
-        .unwrap()
-        .as_millis();
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_millis();
     for number in 0..LINES {
         let room = rooms[usize::try_from(number * 7919).unwrap() % rooms.len()];
         let emotes = if number.is_multiple_of(3) { "25:0-4" } else { "" };

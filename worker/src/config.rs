@@ -13,12 +13,7 @@ use std::time::Duration;
 #[command(next_help_heading = "NATS")]
 pub struct BusArgs {
     /// Address of NATS: nats://host:4222, or tls://host:4222
-    #[arg(
-        long,
-        env = "NATS_URL",
-        default_value = "nats://127.0.0.1:4222",
-        hide_env_values = true
-    )]
+    #[arg(long, env = "NATS_URL", default_value = "nats://127.0.0.1:4222", hide_env_values = true)]
     pub nats_url: String,
     /// PEM file of the authority that signed the server's certificate [default: the system's]
     #[arg(long, env = "NATS_CA_FILE", value_name = "FILE")]
@@ -165,12 +160,7 @@ impl RetentionArgs {
 #[command(next_help_heading = "Twitch")]
 pub struct TwitchArgs {
     /// Host and port of the chat servers
-    #[arg(
-        long,
-        env = "TWITCH_ADDRESS",
-        default_value = "irc.chat.twitch.tv:6697",
-        value_name = "HOST:PORT"
-    )]
+    #[arg(long, env = "TWITCH_ADDRESS", default_value = "irc.chat.twitch.tv:6697", value_name = "HOST:PORT")]
     pub twitch_address: String,
     /// Whether to speak TLS; only a simulator is spoken to without
     #[arg(long, env = "TWITCH_TLS", default_value_t = true, action = clap::ArgAction::Set, value_name = "BOOL")]

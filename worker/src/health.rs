@@ -46,13 +46,7 @@ impl Health {
 
     /// This loop must beat at least once in `limit` from now on.
     pub fn register_loop(&self, name: impl Into<Name>, limit: Duration) {
-        self.state().loops.insert(
-            name.into(),
-            Beat {
-                last: Instant::now(),
-                limit,
-            },
-        );
+        self.state().loops.insert(name.into(), Beat { last: Instant::now(), limit });
     }
 
     /// This loop has turned.
@@ -75,9 +69,7 @@ impl Health {
             return vec!["starting".to_owned()];
         }
         let waits = state.conditions.iter();
-        waits
-            .filter_map(|(name, reason)| reason.as_ref().map(|reason| format!("{name}: {reason}")))
-            .collect()
+        waits.filter_map(|(name, reason)| reason.as_ref().map(|reason| format!("{name}: {reason}"))).collect()
     }
 
     /// Loops that have not turned in time, a line each; empty: alive.
@@ -85,8 +77,7 @@ impl Health {
     pub fn stalls(&self) -> Vec<String> {
         let state = self.state();
         let late = state.loops.iter().filter(|(_, beat)| beat.last.elapsed() > beat.limit);
-        late.map(|(name, beat)| format!("{name}: no turn for {} s", beat.last.elapsed().as_secs()))
-            .collect()
+        late.map(|(name, beat)| format!("{name}: no turn for {} s", beat.last.elapsed().as_secs())).collect()
     }
 
     fn state(&self) -> MutexGuard<'_, State> {

@@ -99,10 +99,7 @@ async fn serve_connection(stream: TcpStream, router: Router) {
 type Shared = (Registry, Health);
 
 async fn serve_metrics(State((registry, _)): State<Shared>) -> impl IntoResponse {
-    (
-        [(header::CONTENT_TYPE, prometheus::TEXT_FORMAT)],
-        metrics::text(&registry),
-    )
+    ([(header::CONTENT_TYPE, prometheus::TEXT_FORMAT)], metrics::text(&registry))
 }
 
 async fn serve_livez(State((_, health)): State<Shared>) -> impl IntoResponse {

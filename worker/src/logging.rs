@@ -33,11 +33,9 @@ pub fn init(args: &LogArgs, sink: Sink<'_>) -> Result<()> {
     let builder = fmt().with_env_filter(filter);
     match (sink, json) {
         (Sink::Stderr, true) => builder.json().flatten_event(true).with_writer(stderr).init(),
-        (Sink::Stderr, false) => builder
-            .with_target(false)
-            .with_ansi(stderr().is_terminal())
-            .with_writer(stderr)
-            .init(),
+        (Sink::Stderr, false) => {
+            builder.with_target(false).with_ansi(stderr().is_terminal()).with_writer(stderr).init();
+        }
         (Sink::File(path), json) => {
             let file = File::options().create(true).append(true).open(path);
             let file = file.with_context(|| format!("failed to open the log file {}", path.display()))?;

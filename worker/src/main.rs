@@ -22,7 +22,7 @@ async fn main() -> ExitCode {
 async fn run(cli: Cli) -> Result<()> {
     let Cli { command, log } = cli;
     match command {
-        Command::Standalone(args) => standalone::run(*args, &log).await,
+        Command::Standalone(args) => Box::pin(standalone::run(*args, &log)).await,
         Command::Ingest(args) => {
             logging::init(&log, Sink::Stderr)?;
             roles::ingest(args).await

@@ -30,11 +30,7 @@ impl Process {
     pub fn new(role: &'static str) -> Result<Self> {
         let shutdown = CancellationToken::new();
         follow_signals(shutdown.clone())?;
-        Ok(Self {
-            registry: metrics::registry(role),
-            health: Health::default(),
-            shutdown,
-        })
+        Ok(Self { registry: metrics::registry(role), health: Health::default(), shutdown })
     }
 
     /// Serves `/metrics`, `/livez` and `/readyz` until the handle is dropped: also while the process drains.
@@ -45,10 +41,7 @@ impl Process {
         let server = HttpServer::bind(args.http_listen, self.registry.clone(), self.health.clone()).await?;
         let address = server.address()?;
         tracing::info!(%address, "serving /metrics, /livez and /readyz");
-        Ok((
-            address,
-            AbortOnDropHandle::new(tokio::spawn(server.serve(CancellationToken::new()))),
-        ))
+        Ok((address, AbortOnDropHandle::new(tokio::spawn(server.serve(CancellationToken::new())))))
     }
 }
 

@@ -49,13 +49,7 @@ pub struct AggregateArgs {
 /// # Errors
 /// What does not pass by itself.
 pub async fn ingest(args: IngestArgs) -> Result<()> {
-    let IngestArgs {
-        worker,
-        pod_uid,
-        bus,
-        twitch,
-        http,
-    } = args;
+    let IngestArgs { worker, pod_uid, bus, twitch, http } = args;
     let process = Process::new("ingest")?;
     let (_, _http) = process.serve_http(&http).await?;
     let Some(bus) = connect_bus(&process, &bus, &format!("clamor-ingest-{worker}")).await? else {
@@ -64,10 +58,7 @@ pub async fn ingest(args: IngestArgs) -> Result<()> {
     let Some(shards) = await_streams(&process, &bus).await else {
         return Ok(());
     };
-    let options = IngestOptions {
-        pod_uid,
-        ..IngestOptions::new(worker, bus, shards, (&twitch).into())
-    };
+    let options = IngestOptions { pod_uid, ..IngestOptions::new(worker, bus, shards, (&twitch).into()) };
     Ok(ingest::run(options, process.registry, process.health, process.shutdown).await?)
 }
 
@@ -76,12 +67,7 @@ pub async fn ingest(args: IngestArgs) -> Result<()> {
 /// # Errors
 /// What does not pass by itself.
 pub async fn aggregate(args: AggregateArgs) -> Result<()> {
-    let AggregateArgs {
-        bus,
-        store,
-        retention,
-        http,
-    } = args;
+    let AggregateArgs { bus, store, retention, http } = args;
     let process = Process::new("aggregate")?;
     let (_, _http) = process.serve_http(&http).await?;
     let Some(bus) = connect_bus(&process, &bus, "clamor-aggregate").await? else {
@@ -90,12 +76,7 @@ pub async fn aggregate(args: AggregateArgs) -> Result<()> {
     let Some(store) = connect_store(&process, &store, "clamor-aggregate").await? else {
         return Ok(());
     };
-    let options = AggregateOptions {
-        bus,
-        store,
-        force_claim: false,
-        retention: retention.to_retention(),
-    };
+    let options = AggregateOptions { bus, store, force_claim: false, retention: retention.to_retention() };
     Ok(aggregate::run(options, &process.registry, process.health, process.shutdown).await?)
 }
 
@@ -109,9 +90,7 @@ pub async fn connect_bus(process: &Process, args: &BusArgs, client_name: &str) -
         Err(error) if error.is_transient() => Err(error),
         done => Ok(done),
     };
-    Ok(retry::until_ok("nats", &process.health, &process.shutdown, attempt)
-        .await
-        .transpose()?)
+    Ok(retry::until_ok("nats", &process.health, &process.shutdown, attempt).await.transpose()?)
 }
 
 /// Connects to Postgres for as long as it takes, and brings its schema up to date; `None`: shutdown came first.
@@ -130,9 +109,7 @@ pub async fn connect_store(process: &Process, args: &StoreArgs, application_name
             done => Ok(done),
         }
     };
-    Ok(retry::until_ok("postgres", &process.health, &process.shutdown, attempt)
-        .await
-        .transpose()?)
+    Ok(retry::until_ok("postgres", &process.health, &process.shutdown, attempt).await.transpose()?)
 }
 
 /// Waits until a planner has made the streams; gives the shard count. `None`: shutdown came first.

@@ -20,9 +20,7 @@ struct Laptop {
 
 impl Laptop {
     fn new(manifests: &[(&str, String)]) -> Self {
-        let laptop = Self {
-            folder: TestFolder::new().unwrap(),
-        };
+        let laptop = Self { folder: TestFolder::new().unwrap() };
         std::fs::create_dir(laptop.manifests()).unwrap();
         for (name, text) in manifests {
             laptop.write(name, text);
@@ -51,23 +49,8 @@ impl Laptop {
     }
 
     fn start(&self, name: &str, twitch: &str) -> Process {
-        let args = [
-            "standalone",
-            "--manifests",
-            "manifests",
-            "--data-dir",
-            "data",
-            "--http-listen",
-            "127.0.0.1:0",
-        ];
-        let more = [
-            "--twitch",
-            twitch,
-            "--simulator-rate",
-            "400",
-            "--log",
-            "info,clamor_worker::standalone=debug",
-        ];
+        let args = ["standalone", "--manifests", "manifests", "--data-dir", "data", "--http-listen", "127.0.0.1:0"];
+        let more = ["--twitch", twitch, "--simulator-rate", "400", "--log", "info,clamor_worker::standalone=debug"];
         let spec = ProcessSpec {
             name: name.to_owned(),
             program: env!("CARGO_BIN_EXE_clamor-worker").into(),
@@ -81,16 +64,10 @@ impl Laptop {
     /// What a shell reads from `env`.
     fn env(&self) -> BTreeMap<String, String> {
         let script = "set -a; . data/env; env";
-        let output = std::process::Command::new("sh")
-            .args(["-c", script])
-            .env_clear()
-            .current_dir(self.path())
-            .output();
+        let output =
+            std::process::Command::new("sh").args(["-c", script]).env_clear().current_dir(self.path()).output();
         let text = String::from_utf8(output.unwrap().stdout).unwrap();
-        text.lines()
-            .filter_map(|line| line.split_once('='))
-            .map(|(name, value)| (name.into(), value.into()))
-            .collect()
+        text.lines().filter_map(|line| line.split_once('=')).map(|(name, value)| (name.into(), value.into())).collect()
     }
 
     /// The database, as any other program finds it: once the pipeline is ready.
@@ -98,21 +75,11 @@ impl Laptop {
         eventually("standalone is ready", LIMIT, async || {
             assert!(process.status().is_none(), "it has ended: {}", process.log_tail());
             let url = self.env().get("HTTP_URL").cloned().ok_or("no env yet")?;
-            let answer = reqwest::get(format!("{url}/readyz"))
-                .await
-                .map_err(|error| error.to_string())?;
-            if answer.status().is_success() {
-                Ok(())
-            } else {
-                Err(answer.text().await.unwrap_or_default())
-            }
+            let answer = reqwest::get(format!("{url}/readyz")).await.map_err(|error| error.to_string())?;
+            if answer.status().is_success() { Ok(()) } else { Err(answer.text().await.unwrap_or_default()) }
         })
         .await;
-        PgPoolOptions::new()
-            .max_connections(1)
-            .connect(&self.env()["DATABASE_URL"])
-            .await
-            .unwrap()
+        PgPoolOptions::new().max_connections(1).connect(&self.env()["DATABASE_URL"]).await.unwrap()
     }
 
     /// How many channels the simulator's readers are in.
@@ -121,18 +88,13 @@ impl Laptop {
         let failed = |error: reqwest::Error| error.to_string();
         let connections: serde_json::Value = reqwest::get(url).await.map_err(failed)?.json().await.map_err(failed)?;
         let connections = connections.as_array().cloned().unwrap_or_default();
-        Ok(connections
-            .iter()
-            .filter_map(|connection| connection["channels"].as_u64())
-            .sum())
+        Ok(connections.iter().filter_map(|connection| connection["channels"].as_u64()).sum())
     }
 
     async fn hears(&self, channels: u64, limit: Duration) {
-        eventually(&format!("{channels} channels are heard"), limit, async || {
-            match self.heard().await {
-                Ok(heard) if heard == channels => Ok(()),
-                other => Err(format!("{other:?}")),
-            }
+        eventually(&format!("{channels} channels are heard"), limit, async || match self.heard().await {
+            Ok(heard) if heard == channels => Ok(()),
+            other => Err(format!("{other:?}")),
         })
         .await;
     }
@@ -149,23 +111,14 @@ fn phrase(name: &str, spec: &str) -> String {
 }
 
 async fn number(store: &PgPool, query: &str) -> i64 {
-    sqlx::query(AssertSqlSafe(query))
-        .fetch_one(store)
-        .await
-        .unwrap()
-        .try_get(0)
-        .unwrap()
+    sqlx::query(AssertSqlSafe(query)).fetch_one(store).await.unwrap().try_get(0).unwrap()
 }
 
 async fn grows_beyond(store: &PgPool, query: &str, before: i64) -> i64 {
-    eventually(
-        &format!("{query} grows beyond {before}"),
-        LIMIT,
-        async || match number(store, query).await {
-            now if now > before => Ok(now),
-            now => Err(now.to_string()),
-        },
-    )
+    eventually(&format!("{query} grows beyond {before}"), LIMIT, async || match number(store, query).await {
+        now if now > before => Ok(now),
+        now => Err(now.to_string()),
+    })
     .await
 }
 
@@ -175,9 +128,7 @@ fn now_ms() -> i64 {
 
 /// The address in a URL with a login.
 fn address(url: &str) -> String {
-    let rest = url
-        .rsplit_once('@')
-        .map_or_else(|| url.split_once("://").unwrap().1, |(_, rest)| rest);
+    let rest = url.rsplit_once('@').map_or_else(|| url.split_once("://").unwrap().1, |(_, rest)| rest);
     rest.split('/').next().unwrap().to_owned()
 }
 
@@ -198,18 +149,13 @@ async fn simulated_chat_is_counted_and_manifests_are_followed_through_kills_and_
     grows_beyond(&store, "SELECT coalesce(sum(matches), 0)::bigint FROM phrase_minute", 0).await;
     let first = "SELECT (extract(epoch FROM min(sent_at)) * 1000)::bigint FROM phrase_match";
     let took_ms = number(&store, first).await - written_ms;
-    assert!(
-        (-100..1_000).contains(&took_ms),
-        "the phrase counted after {took_ms} ms"
-    );
+    assert!((-100..1_000).contains(&took_ms), "the phrase counted after {took_ms} ms");
 
     // A bad manifest is one message; what is good goes on.
-    laptop.write("bad.yaml", &channel("Not-A-Login"));
+    laptop.write("bad.yaml", &channel("bad").replace("channel: bad", "channel: Not-A-Login"));
     eventually("the bad manifest is refused", LIMIT, async || {
         let log = process.log().unwrap();
-        let named = log
-            .lines()
-            .any(|line| line.contains("bad.yaml") && line.contains("spec.channel"));
+        let named = log.lines().any(|line| line.contains("bad.yaml") && line.contains("spec.channel"));
         if named { Ok(()) } else { Err("not yet") }
     })
     .await;
@@ -225,13 +171,10 @@ async fn simulated_chat_is_counted_and_manifests_are_followed_through_kills_and_
     let second = laptop.start("second", "simulator");
     assert!(!second.wait(LIMIT).await.unwrap().success());
     let refusal = second.log().unwrap();
-    assert!(
-        refusal.contains(&format!("in use by process {}", process.pid())),
-        "{refusal}"
-    );
+    assert!(refusal.contains(&format!("in use by process {}", process.pid())), "{refusal}");
 
     // Killed, it takes its children along.
-    let wanted = "SELECT (extract(epoch FROM since) * 1000)::bigint FROM wanted JOIN channel USING (channel_id) \
+    let wanted = "SELECT (extract(epoch FROM since) * 1000)::bigint FROM wanted \
                   WHERE login = 'one' AND until IS NULL";
     let since = number(&store, wanted).await;
     let before = number(&store, MESSAGES).await;
@@ -240,11 +183,7 @@ async fn simulated_chat_is_counted_and_manifests_are_followed_through_kills_and_
     process.kill9().await;
     for url in ["DATABASE_URL", "NATS_URL", "SIMULATOR_URL"] {
         eventually(&format!("nobody listens at {url}"), LIMIT, async || {
-            if TcpStream::connect(address(&env[url])).is_err() {
-                Ok(())
-            } else {
-                Err("somebody does")
-            }
+            if TcpStream::connect(address(&env[url])).is_err() { Ok(()) } else { Err("somebody does") }
         })
         .await;
     }
@@ -252,20 +191,12 @@ async fn simulated_chat_is_counted_and_manifests_are_followed_through_kills_and_
     // Started again, it goes on where it stopped; and it ends in order.
     process.restart().unwrap();
     eventually("env is written anew", LIMIT, async || {
-        if laptop.env()["DATABASE_URL"] == env["DATABASE_URL"] {
-            Err("not yet")
-        } else {
-            Ok(())
-        }
+        if laptop.env()["DATABASE_URL"] == env["DATABASE_URL"] { Err("not yet") } else { Ok(()) }
     })
     .await;
     let store = laptop.store(&process).await;
     grows_beyond(&store, MESSAGES, before).await;
-    assert_eq!(
-        number(&store, wanted).await,
-        since,
-        "wanted since it was asked for, not since the restart"
-    );
+    assert_eq!(number(&store, wanted).await, since, "wanted since it was asked for, not since the restart");
     store.close().await;
     let ended = process.terminate_and_wait(LIMIT).await.unwrap();
     assert!(ended.success(), "{}", process.log_tail());
@@ -283,11 +214,7 @@ async fn a_recorded_file_is_counted_by_its_own_times_and_once() {
     let process = laptop.start("replay", &twitch);
     let store = laptop.store(&process).await;
     eventually("the replay is through", LIMIT, async || {
-        if process.log().unwrap().contains("is through") {
-            Ok(())
-        } else {
-            Err("not yet")
-        }
+        if process.log().unwrap().contains("is through") { Ok(()) } else { Err("not yet") }
     })
     .await;
 
@@ -295,19 +222,10 @@ async fn a_recorded_file_is_counted_by_its_own_times_and_once() {
     let minutes: Vec<i64> = minutes.await.unwrap().into_iter().map(|(messages,)| messages).collect();
     assert_eq!(minutes, [28, 85, 48, 24, 77, 55, 83]);
     for (measure, expected) in [("characters", 41_306), ("words", 5_136), ("emotes", 756)] {
-        assert_eq!(
-            number(&store, &format!("SELECT sum({measure})::bigint FROM channel_minute")).await,
-            expected
-        );
+        assert_eq!(number(&store, &format!("SELECT sum({measure})::bigint FROM channel_minute")).await, expected);
     }
-    assert_eq!(
-        number(&store, "SELECT sum(occurrences)::bigint FROM emote_minute").await,
-        756
-    );
-    assert_eq!(
-        number(&store, "SELECT count(DISTINCT emote_id) FROM emote_minute").await,
-        18
-    );
+    assert_eq!(number(&store, "SELECT sum(occurrences)::bigint FROM emote_minute").await, 756);
+    assert_eq!(number(&store, "SELECT count(DISTINCT emote_id) FROM emote_minute").await, 18);
     // Counted in the file by another program: Python's re.
     for (name, matches, messages) in [("forsen", 2_025, 234), ("edm", 2_089, 197)] {
         let of = |column: &str| {
@@ -327,10 +245,7 @@ async fn a_recorded_file_is_counted_by_its_own_times_and_once() {
     let store = laptop.store(&again).await;
     assert!(again.log().unwrap().contains("has been replayed before"));
     assert_eq!(number(&store, MESSAGES).await, 400);
-    assert_eq!(
-        number(&store, "SELECT count(DISTINCT chatter_id) FROM chatter_hour").await,
-        87
-    );
+    assert_eq!(number(&store, "SELECT count(DISTINCT chatter_id) FROM chatter_hour").await, 87);
     store.close().await;
 }
 

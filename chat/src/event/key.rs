@@ -21,27 +21,15 @@ pub(super) fn of_message(chat: &ChatLine<'_>, domain: &str) -> u128 {
 
 /// (room, target, `tmi-sent-ts`, duration).
 pub(super) fn of_clear_chat(chat: &ChatLine<'_>) -> u128 {
-    let target = if chat.tags.target_user_id.is_empty() {
-        chat.text
-    } else {
-        chat.tags.target_user_id
-    };
-    of_channel(chat, "clearchat")
-        .text(target)
-        .text(chat.tags.tmi_sent_ts)
-        .text(chat.tags.ban_duration)
-        .key()
+    let target = if chat.tags.target_user_id.is_empty() { chat.text } else { chat.tags.target_user_id };
+    of_channel(chat, "clearchat").text(target).text(chat.tags.tmi_sent_ts).text(chat.tags.ban_duration).key()
 }
 
 /// `target-msg-id`; without it the stable fields.
 pub(super) fn of_clear_message(chat: &ChatLine<'_>) -> u128 {
     if chat.tags.target_msg_id.is_empty() {
         let fields = of_channel(chat, "clearmsg without target");
-        return fields
-            .text(chat.tags.login)
-            .text(chat.tags.tmi_sent_ts)
-            .text(chat.text)
-            .key();
+        return fields.text(chat.tags.login).text(chat.tags.tmi_sent_ts).text(chat.text).key();
     }
     Fields::of("clearmsg").text(chat.tags.target_msg_id).key()
 }
@@ -61,9 +49,5 @@ pub(super) fn of_room_state(chat: &ChatLine<'_>) -> u128 {
 fn of_channel(chat: &ChatLine<'_>, domain: &str) -> Fields {
     let channel_id = chat.tags.channel_id();
     let fields = Fields::of(domain).number(channel_id);
-    if channel_id == 0 {
-        fields.text(chat.login)
-    } else {
-        fields
-    }
+    if channel_id == 0 { fields.text(chat.login) } else { fields }
 }

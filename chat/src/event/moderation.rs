@@ -10,19 +10,13 @@ pub(super) fn clear_chat(chat: &ChatLine<'_>) -> (Kind, u128) {
         "" => 0,
         duration => number(duration).unwrap_or(1).max(1),
     };
-    let clear = ClearChat {
-        target_id: id(chat.tags.target_user_id),
-        target_login: chat.text.to_owned(),
-        duration_s,
-    };
+    let clear = ClearChat { target_id: id(chat.tags.target_user_id), target_login: chat.text.to_owned(), duration_s };
     (Kind::ClearChat(clear), key::of_clear_chat(chat))
 }
 
 /// One message. Its `room-id` is often empty: the caller resolves the channel by login.
 pub(super) fn clear_message(chat: &ChatLine<'_>) -> (Kind, u128) {
-    let clear = ClearMessage {
-        target_message_id: chat.tags.target_msg_id.to_owned(),
-        login: chat.tags.login.to_owned(),
-    };
+    let clear =
+        ClearMessage { target_message_id: chat.tags.target_msg_id.to_owned(), login: chat.tags.login.to_owned() };
     (Kind::ClearMessage(clear), key::of_clear_message(chat))
 }

@@ -11,16 +11,8 @@ use crate::wire::{NoticeKind, UserNotice, event::Kind};
 pub(super) fn build(chat: &ChatLine<'_>) -> (Kind, u128) {
     let tags = &chat.tags;
     let param = &tags.param;
-    let kind = kind(if tags.msg_id == "sharedchatnotice" {
-        tags.source_msg_id
-    } else {
-        tags.msg_id
-    });
-    let origin = if param.origin_id.is_empty() {
-        param.community_gift_id
-    } else {
-        param.origin_id
-    };
+    let kind = kind(if tags.msg_id == "sharedchatnotice" { tags.source_msg_id } else { tags.msg_id });
+    let origin = if param.origin_id.is_empty() { param.community_gift_id } else { param.origin_id };
     let months = number(param.cumulative_months).or_else(|| number(param.months));
     let notice = UserNotice {
         kind: kind.into(),

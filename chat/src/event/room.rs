@@ -8,11 +8,7 @@ pub(super) fn build(chat: &ChatLine<'_>) -> (Kind, u128) {
     let tags = &chat.tags;
     let state = RoomState {
         emote_only: flag(tags.emote_only),
-        followers_only_minutes: if tags.followers_only == "-1" {
-            Some(-1)
-        } else {
-            number(tags.followers_only)
-        },
+        followers_only_minutes: if tags.followers_only == "-1" { Some(-1) } else { number(tags.followers_only) },
         unique_only: flag(tags.r9k),
         slow_seconds: number(tags.slow),
         subscribers_only: flag(tags.subs_only),
@@ -30,13 +26,7 @@ fn flag(value: &str) -> Option<bool> {
 
 /// Whether all settings are there.
 pub(super) fn is_whole(state: &RoomState) -> bool {
-    let RoomState {
-        emote_only,
-        followers_only_minutes,
-        unique_only,
-        slow_seconds,
-        subscribers_only,
-    } = state;
+    let RoomState { emote_only, followers_only_minutes, unique_only, slow_seconds, subscribers_only } = state;
     emote_only.is_some()
         && followers_only_minutes.is_some()
         && unique_only.is_some()

@@ -177,9 +177,5 @@ pub(super) fn number<T: FromStr>(value: &str) -> Option<T> {
 fn display_name(value: &str, login: &str) -> String {
     let name = unescape(value);
     let name = name.trim();
-    if name.eq_ignore_ascii_case(login) {
-        String::new()
-    } else {
-        name.to_owned()
-    }
+    if name.eq_ignore_ascii_case(login) { String::new() } else { name.to_owned() }
 }

@@ -81,17 +81,10 @@ pub(super) fn parse(spec: &Spec) -> Result<Hir, PhraseError> {
         return Err(PhraseError::Empty);
     }
     if spec.pattern.len() > MAX_PATTERN_BYTES {
-        return Err(PhraseError::TooLong {
-            bytes: spec.pattern.len(),
-        });
+        return Err(PhraseError::TooLong { bytes: spec.pattern.len() });
     }
-    let mut parser = ParserBuilder::new()
-        .case_insensitive(!spec.case_sensitive)
-        .nest_limit(MAX_NESTING)
-        .build();
-    let hir = parser
-        .parse(&spec.pattern)
-        .map_err(|error| PhraseError::Invalid(error.to_string()))?;
+    let mut parser = ParserBuilder::new().case_insensitive(!spec.case_sensitive).nest_limit(MAX_NESTING).build();
+    let hir = parser.parse(&spec.pattern).map_err(|error| PhraseError::Invalid(error.to_string()))?;
     match hir.properties().minimum_len() {
         Some(0) => Err(PhraseError::MatchesEmpty),
         Some(_) => Ok(hir),
@@ -118,11 +111,7 @@ mod tests {
     use super::*;
 
     fn refusal(pattern: &str) -> PhraseError {
-        check(&Spec {
-            pattern: pattern.to_owned(),
-            case_sensitive: false,
-        })
-        .unwrap_err()
+        check(&Spec { pattern: pattern.to_owned(), case_sensitive: false }).unwrap_err()
     }
 
     #[test]
@@ -142,10 +131,7 @@ mod tests {
             r"\w{5,}",
         ] {
             for case_sensitive in [false, true] {
-                let spec = Spec {
-                    pattern: pattern.to_owned(),
-                    case_sensitive,
-                };
+                let spec = Spec { pattern: pattern.to_owned(), case_sensitive };
                 assert_eq!(check(&spec), Ok(()), "{spec:?}");
             }
         }
@@ -153,23 +139,16 @@ mod tests {
 
     #[test]
     fn a_pattern_that_does_not_compile_is_refused_in_the_compilers_words() {
-        let PhraseError::Invalid(words) = refusal("(hello") else {
-            panic!()
-        };
+        let PhraseError::Invalid(words) = refusal("(hello") else { panic!() };
         assert!(words.contains("unclosed group"), "{words}");
         assert_eq!(refusal(r"(a)\1").reason(), "invalid");
         assert_eq!(refusal(&"(".repeat(500)).reason(), "invalid");
-        assert_eq!(
-            refusal(&format!("{}a{}", "(".repeat(500), ")".repeat(500))).reason(),
-            "invalid"
-        );
+        assert_eq!(refusal(&format!("{}a{}", "(".repeat(500), ")".repeat(500))).reason(), "invalid");
     }
 
     #[test]
     fn a_pattern_that_compiles_too_large_is_refused_in_the_compilers_words() {
-        let PhraseError::TooLarge(words) = refusal(r"\w{1000}") else {
-            panic!()
-        };
+        let PhraseError::TooLarge(words) = refusal(r"\w{1000}") else { panic!() };
         assert!(words.contains("exceeds size limit"), "{words}");
     }
 
@@ -190,13 +169,7 @@ mod tests {
         assert_eq!(refusal(""), PhraseError::Empty);
         assert_eq!(refusal(&"a".repeat(MAX_PATTERN_BYTES + 1)).reason(), "too_long");
         for pattern in ["k".repeat(1024), "Я".repeat(1024), "\u{10428}".repeat(1024)] {
-            assert_eq!(
-                check(&Spec {
-                    pattern,
-                    case_sensitive: false
-                }),
-                Ok(())
-            );
+            assert_eq!(check(&Spec { pattern, case_sensitive: false }), Ok(()));
         }
     }
 }

@@ -39,11 +39,7 @@ pub(super) fn fold_str(text: &str) -> String {
 /// case of ASCII by itself. A code point may fold to ASCII.
 pub(super) fn fold_beyond_ascii(text: &str, folded: &mut String) {
     for character in text.chars() {
-        folded.push(if character.is_ascii() {
-            character
-        } else {
-            fold(character)
-        });
+        folded.push(if character.is_ascii() { character } else { fold(character) });
     }
 }
 
@@ -61,18 +57,12 @@ fn closed(first: char, last: char) -> ClassUnicode {
 fn representative(character: char) -> char {
     let orbit = orbit(character);
     let members = || orbit.ranges().iter().flat_map(|range| range.start()..=range.end());
-    members()
-        .find(char::is_ascii_lowercase)
-        .or_else(|| members().next())
-        .unwrap_or(character)
+    members().find(char::is_ascii_lowercase).or_else(|| members().next()).unwrap_or(character)
 }
 
 impl Folding {
     fn compute() -> Self {
-        let mut folding = Self {
-            index: Vec::new(),
-            pages: Vec::new(),
-        };
+        let mut folding = Self { index: Vec::new(), pages: Vec::new() };
         for number in 0..END_PAGE {
             let page = Self::page(number);
             folding.index.push(page.and(u8::try_from(folding.pages.len()).ok()));

@@ -62,11 +62,7 @@ pub(super) fn folded_literal(hir: &Hir) -> Option<FoldedLiteral> {
         _ => (false, parts),
     };
     let text: String = parts.iter().map(folded_text).collect::<Option<_>>()?;
-    (!text.is_empty()).then_some(FoldedLiteral {
-        text,
-        word_start,
-        word_end,
-    })
+    (!text.is_empty()).then_some(FoldedLiteral { text, word_start, word_end })
 }
 
 fn folded_text(hir: &Hir) -> Option<String> {
@@ -139,19 +135,11 @@ fn analyse_alternation(branches: &[Hir]) -> Known {
         }
     }
     let union = sorted(union);
-    if exact {
-        Known::Exact(union)
-    } else {
-        Known::Requires(Some(union))
-    }
+    if exact { Known::Exact(union) } else { Known::Requires(Some(union)) }
 }
 
 fn analyse_sequence(parts: &[Hir]) -> Known {
-    let mut sequence = Sequence {
-        current: vec![String::new()],
-        cut: false,
-        best: None,
-    };
+    let mut sequence = Sequence { current: vec![String::new()], cut: false, best: None };
     for part in parts {
         match part.kind() {
             HirKind::Repetition(repetition) => sequence.repeat(repetition),
@@ -195,10 +183,7 @@ impl Sequence {
         if self.current.len() * literals.len() > MAX_PRODUCT {
             return self.cut(literals);
         }
-        let product = self
-            .current
-            .iter()
-            .flat_map(|head| literals.iter().map(move |tail| format!("{head}{tail}")));
+        let product = self.current.iter().flat_map(|head| literals.iter().map(move |tail| format!("{head}{tail}")));
         self.current = sorted(product.collect());
     }
 
@@ -270,11 +255,7 @@ mod tests {
     use regex_syntax::ParserBuilder;
 
     fn parse(pattern: &str) -> Hir {
-        ParserBuilder::new()
-            .case_insensitive(true)
-            .build()
-            .parse(pattern)
-            .unwrap()
+        ParserBuilder::new().case_insensitive(true).build().parse(pattern).unwrap()
     }
 
     fn literals(pattern: &str) -> Option<Vec<String>> {
@@ -319,10 +300,7 @@ mod tests {
     #[test]
     fn a_large_product_is_cut() {
         let found = literals("[abcd][abcd][abcd][abcd][abcd][abcd]rest").unwrap();
-        assert!(
-            found.len() <= MAX_PRODUCT && found.iter().all(|literal| literal.len() > 3),
-            "{found:?}"
-        );
+        assert!(found.len() <= MAX_PRODUCT && found.iter().all(|literal| literal.len() > 3), "{found:?}");
     }
 
     #[test]
@@ -331,30 +309,14 @@ mod tests {
         assert_eq!(text("KeKW ß 7"), Some("kekw ß 7".to_owned()));
         assert_eq!(text("(Kappa)"), Some("kappa".to_owned()));
         assert_eq!(text("(?-i)7!"), Some("7!".to_owned()));
-        for pattern in [
-            "(?-i)Kappa",
-            "(?-i:K)appa",
-            r"g\bg",
-            r"(?-u:\bg)",
-            "^g",
-            "a|b",
-            "a+",
-            "[ab]",
-            "(?-u:k)",
-        ] {
+        for pattern in ["(?-i)Kappa", "(?-i:K)appa", r"g\bg", r"(?-u:\bg)", "^g", "a|b", "a+", "[ab]", "(?-u:k)"] {
             assert_eq!(text(pattern), None, "{pattern}");
         }
     }
 
     #[test]
     fn word_boundaries_around_a_literal_are_kept() {
-        let literal = |word_start, word_end| {
-            Some(FoldedLiteral {
-                text: "gg".to_owned(),
-                word_start,
-                word_end,
-            })
-        };
+        let literal = |word_start, word_end| Some(FoldedLiteral { text: "gg".to_owned(), word_start, word_end });
         assert_eq!(folded_literal(&parse(r"\bGG\b")), literal(true, true));
         assert_eq!(folded_literal(&parse(r"\bGG")), literal(true, false));
         assert_eq!(folded_literal(&parse(r"GG\b")), literal(false, true));

@@ -68,13 +68,7 @@ impl Matcher {
             nominated.extend(patterns);
             starts.push(u32::try_from(nominated.len()).unwrap_or(u32::MAX));
         }
-        Ok(Self {
-            automaton,
-            starts,
-            nominated,
-            confirm,
-            unfiltered,
-        })
+        Ok(Self { automaton, starts, nominated, confirm, unfiltered })
     }
 
     /// How many patterns.
@@ -100,18 +94,10 @@ impl Matcher {
         if active.is_empty() {
             return;
         }
-        let Scratch {
-            folded,
-            tallies,
-            touched,
-        } = scratch;
+        let Scratch { folded, tallies, touched } = scratch;
         tallies.resize(self.confirm.len(), Tally::default());
         self.nominate(text, active, folded, tallies, touched);
-        touched.extend(
-            self.unfiltered
-                .iter()
-                .filter(|pattern| active.contains(**pattern as usize)),
-        );
+        touched.extend(self.unfiltered.iter().filter(|pattern| active.contains(**pattern as usize)));
         touched.sort_unstable();
         for pattern in touched.drain(..) {
             let index = pattern as usize;
@@ -162,10 +148,7 @@ impl Matcher {
                 }
                 // Hits of one literal come in order: the first that does not overlap the last counted one counts.
                 if tally.matches == 0 || hit.start() >= tally.end {
-                    *tally = Tally {
-                        matches: tally.matches + 1,
-                        end: hit.end(),
-                    };
+                    *tally = Tally { matches: tally.matches + 1, end: hit.end() };
                 }
             }
         }
@@ -202,18 +185,10 @@ impl Pattern {
     fn compile(spec: &Spec) -> Result<Self, PhraseError> {
         let hir = parse(spec)?;
         match folded_literal(&hir) {
-            Some(FoldedLiteral {
-                text,
-                word_start,
-                word_end,
-            }) => Ok(Self {
-                confirm: Confirm::Literal { word_start, word_end },
-                literals: Some(vec![text]),
-            }),
-            None => Ok(Self {
-                confirm: Confirm::Regex(compile(spec)?),
-                literals: required(&hir),
-            }),
+            Some(FoldedLiteral { text, word_start, word_end }) => {
+                Ok(Self { confirm: Confirm::Literal { word_start, word_end }, literals: Some(vec![text]) })
+            }
+            None => Ok(Self { confirm: Confirm::Regex(compile(spec)?), literals: required(&hir) }),
         }
     }
 }
@@ -223,11 +198,7 @@ fn automaton(by_literal: &[(String, Vec<u32>)]) -> Result<Option<AhoCorasick>, a
         return Ok(None);
     }
     let bytes: usize = by_literal.iter().map(|(literal, _)| literal.len()).sum();
-    let kind = if bytes <= MAX_TABLE_BYTES {
-        AhoCorasickKind::DFA
-    } else {
-        AhoCorasickKind::ContiguousNFA
-    };
+    let kind = if bytes <= MAX_TABLE_BYTES { AhoCorasickKind::DFA } else { AhoCorasickKind::ContiguousNFA };
     AhoCorasick::builder()
         .match_kind(MatchKind::Standard)
         .ascii_case_insensitive(true)
@@ -260,9 +231,7 @@ impl ActiveSet {
     /// Whether the pattern applies.
     #[must_use]
     pub fn contains(&self, index: usize) -> bool {
-        self.words
-            .get(index / 64)
-            .is_some_and(|word| word >> (index % 64) & 1 == 1)
+        self.words.get(index / 64).is_some_and(|word| word >> (index % 64) & 1 == 1)
     }
 
     /// Whether none applies.

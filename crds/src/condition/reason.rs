@@ -203,18 +203,10 @@ impl Reason {
                 "The operator has not looked at the object yet.",
                 "Where it lasts: is the operator running, and does it watch this namespace?",
             ),
-            Self::Suspended => row(
-                &Kind::ALL,
-                "Ready=True",
-                "It is suspended by its owner.",
-                "Set spec.suspend to false to go on.",
-            ),
-            Self::NoPipeline => stalled(
-                CONTENT,
-                "Ready=False",
-                "The namespace has no ChatPipeline.",
-                "Create one.",
-            ),
+            Self::Suspended => {
+                row(&Kind::ALL, "Ready=True", "It is suspended by its owner.", "Set spec.suspend to false to go on.")
+            }
+            Self::NoPipeline => stalled(CONTENT, "Ready=False", "The namespace has no ChatPipeline.", "Create one."),
             Self::PipelineSuspended => row(
                 CONTENT,
                 "Ready=False",
@@ -222,12 +214,9 @@ impl Reason {
                 "Set its spec.suspend to false.",
             ),
             Self::Joined => row(CHANNEL, "Ready=True", "The chat is being heard.", ""),
-            Self::Joining => row(
-                CHANNEL,
-                "Ready=False",
-                "A slot is chosen for the channel, or its JOIN is on its way.",
-                "",
-            ),
+            Self::Joining => {
+                row(CHANNEL, "Ready=False", "A slot is chosen for the channel, or its JOIN is on its way.", "")
+            }
             Self::Unheard => row(
                 CHANNEL,
                 "Ready=False",
@@ -303,12 +292,7 @@ impl Reason {
                 "The phrase would count, but no tracked channel is selected.",
                 "Compare channelSelector or channelFilter with the channels.",
             ),
-            Self::Publishing => row(
-                PHRASE,
-                "Ready=False",
-                "The phrase is on its way to the aggregators.",
-                "",
-            ),
+            Self::Publishing => row(PHRASE, "Ready=False", "The phrase is on its way to the aggregators.", ""),
             Self::InvalidPattern => stalled(
                 PHRASE,
                 "Ready=False",
@@ -321,38 +305,22 @@ impl Reason {
                 "The channel filter does not compile; the message has the compiler's words.",
                 "Change spec.channelFilter.",
             ),
-            Self::Tracking => row(
-                DISCOVERY,
-                "Ready=True",
-                "The ranking is read and its channels are tracked.",
-                "",
-            ),
+            Self::Tracking => row(DISCOVERY, "Ready=True", "The ranking is read and its channels are tracked.", ""),
             Self::Running => row(PIPELINE, "Ready=True", "Bus, store and workers work.", ""),
             Self::Progressing => row(PIPELINE, "Ready=False", "Workers are being made or changed.", ""),
-            Self::WorkersUnavailable => row(
-                PIPELINE,
-                "Ready=False",
-                "Some workers are not ready.",
-                "See their pods; the message names them.",
-            ),
-            Self::DuplicatePipeline => stalled(
-                PIPELINE,
-                "Ready=False",
-                "An older ChatPipeline of the namespace works.",
-                "Delete one of them.",
-            ),
+            Self::WorkersUnavailable => {
+                row(PIPELINE, "Ready=False", "Some workers are not ready.", "See their pods; the message names them.")
+            }
+            Self::DuplicatePipeline => {
+                stalled(PIPELINE, "Ready=False", "An older ChatPipeline of the namespace works.", "Delete one of them.")
+            }
             Self::UnknownBus => stalled(
                 PIPELINE,
                 "Ready=False",
                 "The operator's configuration has no bus of this name.",
                 "Correct spec.bus.name, or have the bus configured.",
             ),
-            Self::BusUnavailable => row(
-                PIPELINE,
-                "Ready=False",
-                "The bus does not answer.",
-                "See the NATS servers.",
-            ),
+            Self::BusUnavailable => row(PIPELINE, "Ready=False", "The bus does not answer.", "See the NATS servers."),
             Self::BusRefused => row(
                 PIPELINE,
                 "Ready=False",
@@ -406,13 +374,7 @@ impl fmt::Display for Reason {
 }
 
 const fn row(kinds: &'static [Kind], condition: &'static str, means: &'static str, remedy: &'static str) -> Meaning {
-    Meaning {
-        kinds,
-        condition,
-        stalled: false,
-        means,
-        remedy,
-    }
+    Meaning { kinds, condition, stalled: false, means, remedy }
 }
 
 const fn stalled(
@@ -421,13 +383,7 @@ const fn stalled(
     means: &'static str,
     remedy: &'static str,
 ) -> Meaning {
-    Meaning {
-        kinds,
-        condition,
-        stalled: true,
-        means,
-        remedy,
-    }
+    Meaning { kinds, condition, stalled: true, means, remedy }
 }
 
 /// The list as a page of Markdown.
@@ -442,18 +398,10 @@ pub fn markdown() -> String {
          | reason | kinds | condition | stalled | what it means | what to do |\n|---|---|---|---|---|---|\n",
     );
     for reason in Reason::ALL {
-        let Meaning {
-            kinds,
-            condition,
-            stalled,
-            means,
-            remedy,
-        } = reason.meaning();
+        let Meaning { kinds, condition, stalled, means, remedy } = reason.meaning();
         let kinds = kinds.iter().map(|kind| kind.name()).collect::<Vec<_>>().join(", ");
         let stalled = if stalled { "yes" } else { "" };
-        page.push_str(&format!(
-            "| `{reason}` | {kinds} | {condition} | {stalled} | {means} | {remedy} |\n"
-        ));
+        page.push_str(&format!("| `{reason}` | {kinds} | {condition} | {stalled} | {means} | {remedy} |\n"));
     }
     page
 }
@@ -468,11 +416,7 @@ mod tests {
         let names: BTreeSet<_> = Reason::ALL.map(Reason::name).into_iter().collect();
         assert_eq!(names.len(), Reason::ALL.len());
         assert!(names.iter().all(|name| name.bytes().all(|b| b.is_ascii_alphanumeric())));
-        assert!(
-            names
-                .iter()
-                .all(|name| name.starts_with(|c: char| c.is_ascii_uppercase()))
-        );
+        assert!(names.iter().all(|name| name.starts_with(|c: char| c.is_ascii_uppercase())));
     }
 
     #[test]

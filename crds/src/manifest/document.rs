@@ -25,19 +25,11 @@ pub(super) struct Document {
 
 pub(super) fn read(text: &str) -> Vec<Document> {
     if text.len() > MAX_BYTES {
-        let message = format!(
-            "{} bytes are too large: a file may have {MAX_BYTES}; split it",
-            text.len()
-        );
-        return vec![Document {
-            number: 1,
-            content: Err(Refusal::one(Reason::TooLarge, "", "size", message)),
-        }];
+        let message = format!("{} bytes are too large: a file may have {MAX_BYTES}; split it", text.len());
+        return vec![Document { number: 1, content: Err(Refusal::one(Reason::TooLarge, "", "size", message)) }];
     }
     let documents = part(text).into_iter().enumerate();
-    documents
-        .flat_map(|(index, document)| objects(index + 1, document))
-        .collect()
+    documents.flat_map(|(index, document)| objects(index + 1, document)).collect()
 }
 
 // Lines that begin with --- and have nothing or a comment after it; the same lines at which kubectl parts.
@@ -68,19 +60,11 @@ fn objects(number: usize, text: &str) -> Vec<Document> {
     let parsed = match parse(text) {
         Ok(parsed) => parsed,
         Err(refusal) => {
-            return vec![Document {
-                number,
-                content: Err(refusal),
-            }];
+            return vec![Document { number, content: Err(refusal) }];
         }
     };
     let items = parsed.into_iter().flat_map(list_items);
-    items
-        .map(|value| Document {
-            number,
-            content: Ok(value),
-        })
-        .collect()
+    items.map(|value| Document { number, content: Ok(value) }).collect()
 }
 
 fn parse(text: &str) -> Result<Vec<Value>, Refusal> {
@@ -89,11 +73,7 @@ fn parse(text: &str) -> Result<Vec<Value>, Refusal> {
 
 // As kubectl reads: YAML 1.1's yes and no are booleans, 0755 is octal, and a key that comes twice is an error.
 fn options(bytes: usize) -> serde_saphyr::Options {
-    let aliases = if bytes > MAX_BYTES_WITH_ALIASES {
-        0
-    } else {
-        MAX_REPEATED_NODES
-    };
+    let aliases = if bytes > MAX_BYTES_WITH_ALIASES { 0 } else { MAX_REPEATED_NODES };
     serde_saphyr::options! {
         budget: serde_saphyr::budget! {
             max_aliases: aliases,
@@ -127,10 +107,7 @@ fn refusal(error: &serde_saphyr::Error) -> Refusal {
 }
 
 fn list_items(mut value: Value) -> Vec<Value> {
-    let is_list = value
-        .get("kind")
-        .and_then(Value::as_str)
-        .is_some_and(|kind| kind.ends_with("List"));
+    let is_list = value.get("kind").and_then(Value::as_str).is_some_and(|kind| kind.ends_with("List"));
     match value.get_mut("items").map(Value::take) {
         Some(Value::Array(items)) if is_list => items,
         Some(other) => {
@@ -147,10 +124,7 @@ mod tests {
     use serde_json::json;
 
     fn values(text: &str) -> Vec<Result<Value, Reason>> {
-        read(text)
-            .into_iter()
-            .map(|document| document.content.map_err(|refusal| refusal.reason))
-            .collect()
+        read(text).into_iter().map(|document| document.content.map_err(|refusal| refusal.reason)).collect()
     }
 
     #[test]
@@ -164,43 +138,26 @@ mod tests {
     #[test]
     fn one_document_that_is_not_yaml_does_not_hide_the_others() {
         let found = values("a: 1\n---\nb: [1\n---\nc: 3\n");
-        assert_eq!(
-            found,
-            [Ok(json!({ "a": 1 })), Err(Reason::InvalidYaml), Ok(json!({ "c": 3 }))]
-        );
+        assert_eq!(found, [Ok(json!({ "a": 1 })), Err(Reason::InvalidYaml), Ok(json!({ "c": 3 }))]);
     }
 
     #[test]
     fn json_and_windows_line_ends_are_read() {
-        assert_eq!(
-            values("{\"a\": [1, true, null]}"),
-            [Ok(json!({ "a": [1, true, null] }))]
-        );
-        assert_eq!(
-            values("a: 1\r\n---\r\nb: 2\r\n"),
-            [Ok(json!({ "a": 1 })), Ok(json!({ "b": 2 }))]
-        );
+        assert_eq!(values("{\"a\": [1, true, null]}"), [Ok(json!({ "a": [1, true, null] }))]);
+        assert_eq!(values("a: 1\r\n---\r\nb: 2\r\n"), [Ok(json!({ "a": 1 })), Ok(json!({ "b": 2 }))]);
     }
 
     #[test]
     fn scalars_are_read_as_kubectl_reads_them() {
         let found = values("{a: yes, b: 'yes', c: 0755, d: 1.5, e: ~, f: \"7\"}");
-        assert_eq!(
-            found,
-            [Ok(
-                json!({ "a": true, "b": "yes", "c": 493, "d": 1.5, "e": null, "f": "7" })
-            )]
-        );
+        assert_eq!(found, [Ok(json!({ "a": true, "b": "yes", "c": 493, "d": 1.5, "e": null, "f": "7" }))]);
     }
 
     #[test]
     fn the_items_of_a_list_are_objects_of_their_own() {
         let found = values("kind: List\nitems:\n- a: 1\n- b: 2\n");
         assert_eq!(found, [Ok(json!({ "a": 1 })), Ok(json!({ "b": 2 }))]);
-        assert_eq!(
-            values("kind: Phrase\nitems: [1]\n"),
-            [Ok(json!({ "kind": "Phrase", "items": [1] }))]
-        );
+        assert_eq!(values("kind: Phrase\nitems: [1]\n"), [Ok(json!({ "kind": "Phrase", "items": [1] }))]);
     }
 
     #[test]
@@ -215,10 +172,7 @@ mod tests {
 
     #[test]
     fn aliases_may_repeat_a_little_but_never_multiply() {
-        assert_eq!(
-            values("a: &x {k: 1}\nb: *x\n"),
-            [Ok(json!({ "a": { "k": 1 }, "b": { "k": 1 } }))]
-        );
+        assert_eq!(values("a: &x {k: 1}\nb: *x\n"), [Ok(json!({ "a": { "k": 1 }, "b": { "k": 1 } }))]);
         let mut bomb = String::from("a0: &a0 [lol, lol, lol, lol, lol, lol, lol, lol, lol, lol]\n");
         for level in 1..10 {
             let below = vec![format!("*a{}", level - 1); 10].join(", ");

@@ -86,13 +86,7 @@ impl ManifestError {
             problem.message = shorten(&problem.message, MAX_MESSAGE);
         }
         problems.truncate(MAX_PROBLEMS);
-        Self {
-            file: file.to_owned(),
-            document,
-            object,
-            reason,
-            problems,
-        }
+        Self { file: file.to_owned(), document, object, reason, problems }
     }
 }
 
@@ -111,21 +105,13 @@ impl fmt::Display for ManifestError {
 
 impl fmt::Display for Problem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if self.field.is_empty() {
-            f.write_str(&self.message)
-        } else {
-            write!(f, "{}: {}", self.field, self.message)
-        }
+        if self.field.is_empty() { f.write_str(&self.message) } else { write!(f, "{}: {}", self.field, self.message) }
     }
 }
 
 /// At most so many characters of a text from outside, so that a message stays one line.
 pub(super) fn shorten(text: &str, characters: usize) -> String {
-    let mut shortened: String = text
-        .chars()
-        .take(characters)
-        .map(|c| if c.is_control() { ' ' } else { c })
-        .collect();
+    let mut shortened: String = text.chars().take(characters).map(|c| if c.is_control() { ' ' } else { c }).collect();
     if text.chars().nth(characters).is_some() {
         shortened.push('…');
     }

@@ -29,11 +29,7 @@ fn translate(node: &Map<String, Value>, keyword: &str, value: &Value) -> Option<
     match keyword {
         "properties" => {
             let properties = value.as_object()?.iter();
-            Some(
-                properties
-                    .map(|(name, property)| (name.clone(), from_structural(property)))
-                    .collect(),
-            )
+            Some(properties.map(|(name, property)| (name.clone(), from_structural(property))).collect())
         }
         "items" | "not" => Some(from_structural(value)),
         "additionalProperties" if value.is_object() => Some(from_structural(value)),
@@ -94,26 +90,19 @@ pub(super) fn problem(error: &ValidationError<'_>) -> Problem {
     let (field, message) = match error.kind() {
         ValidationErrorKind::Required { property } => {
             let property = property.as_str().unwrap_or_default();
-            let field = if path.is_empty() {
-                property.to_owned()
-            } else {
-                format!("{path}.{property}")
-            };
+            let field = if path.is_empty() { property.to_owned() } else { format!("{path}.{property}") };
             (field, "Required value".to_owned())
         }
-        ValidationErrorKind::Enum { options } => (
-            path,
-            format!("Unsupported value: {found}: supported values: {}", listed(options)),
-        ),
+        ValidationErrorKind::Enum { options } => {
+            (path, format!("Unsupported value: {found}: supported values: {}", listed(options)))
+        }
         ValidationErrorKind::Type { .. } => (path.clone(), wrong_type(error, &found)),
-        ValidationErrorKind::Maximum { limit } => (
-            path,
-            invalid(format!("should be less than or equal to {}", plain(limit))),
-        ),
-        ValidationErrorKind::Minimum { limit } => (
-            path,
-            invalid(format!("should be greater than or equal to {}", plain(limit))),
-        ),
+        ValidationErrorKind::Maximum { limit } => {
+            (path, invalid(format!("should be less than or equal to {}", plain(limit))))
+        }
+        ValidationErrorKind::Minimum { limit } => {
+            (path, invalid(format!("should be greater than or equal to {}", plain(limit))))
+        }
         ValidationErrorKind::MaxLength { limit } => (path, format!("Too long: may not be more than {limit} bytes")),
         ValidationErrorKind::MinLength { limit } => (path, invalid(format!("should be at least {limit} chars long"))),
         ValidationErrorKind::MaxItems { limit } => (path, format!("Too many: must have at most {limit} items")),
@@ -127,11 +116,7 @@ pub(super) fn problem(error: &ValidationError<'_>) -> Problem {
         ValidationErrorKind::Format { format } => (path, invalid(format!("must be of type {format}"))),
         _ => (path, shorten(&error.to_string(), 200)),
     };
-    Problem {
-        field,
-        rule: error.kind().keyword().to_owned(),
-        message,
-    }
+    Problem { field, rule: error.kind().keyword().to_owned(), message }
 }
 
 // A definition keeps bounds as floating point: 3.0 is written as 3.
@@ -142,12 +127,8 @@ fn plain(limit: &Value) -> String {
 
 fn wrong_type(error: &ValidationError<'_>, found: &str) -> String {
     let expected = match error.kind() {
-        ValidationErrorKind::Type {
-            kind: jsonschema::error::TypeKind::Single(one),
-        } => one.to_string(),
-        ValidationErrorKind::Type {
-            kind: jsonschema::error::TypeKind::Multiple(several),
-        } => {
+        ValidationErrorKind::Type { kind: jsonschema::error::TypeKind::Single(one) } => one.to_string(),
+        ValidationErrorKind::Type { kind: jsonschema::error::TypeKind::Multiple(several) } => {
             let mut names: Vec<_> = several.iter().map(|one| one.to_string()).collect();
             names.sort();
             names.join(",")
@@ -162,11 +143,7 @@ fn wrong_type(error: &ValidationError<'_>, found: &str) -> String {
 }
 
 fn listed(options: &Value) -> String {
-    let options = options
-        .as_array()
-        .into_iter()
-        .flatten()
-        .filter(|option| !option.is_null());
+    let options = options.as_array().into_iter().flatten().filter(|option| !option.is_null());
     options.map(Value::to_string).collect::<Vec<_>>().join(", ")
 }
 
@@ -192,11 +169,7 @@ mod tests {
     use super::*;
 
     fn accepts(schema: &Value, value: &Value) -> bool {
-        jsonschema::options()
-            .should_validate_formats(true)
-            .build(&from_structural(schema))
-            .unwrap()
-            .is_valid(value)
+        jsonschema::options().should_validate_formats(true).build(&from_structural(schema)).unwrap().is_valid(value)
     }
 
     #[test]
@@ -220,14 +193,8 @@ mod tests {
 
     #[test]
     fn formats_bound_integers_and_times() {
-        assert!(!accepts(
-            &json!({ "type": "integer", "format": "int32" }),
-            &json!(3_000_000_000_u64)
-        ));
-        assert!(accepts(
-            &json!({ "type": "integer", "format": "int64" }),
-            &json!(3_000_000_000_u64)
-        ));
+        assert!(!accepts(&json!({ "type": "integer", "format": "int32" }), &json!(3_000_000_000_u64)));
+        assert!(accepts(&json!({ "type": "integer", "format": "int64" }), &json!(3_000_000_000_u64)));
         let time = json!({ "type": "string", "format": "date-time" });
         assert!(accepts(&time, &json!("2026-01-02T03:04:05Z")));
         assert!(!accepts(&time, &json!("yesterday")));

@@ -44,11 +44,7 @@ pub(super) fn problems(object: &Value) -> Vec<Problem> {
 }
 
 fn problem(field: &str, rule: &str, message: impl Into<String>) -> Problem {
-    Problem {
-        field: field.to_owned(),
-        rule: rule.to_owned(),
-        message: message.into(),
-    }
+    Problem { field: field.to_owned(), rule: rule.to_owned(), message: message.into() }
 }
 
 fn name_problem(name: Option<&Value>) -> Option<Problem> {
@@ -65,16 +61,12 @@ fn name_problem(name: Option<&Value>) -> Option<Problem> {
             );
             Some(problem(field, "dns1123Subdomain", message))
         }
-        None | Some(Value::Null | Value::String(_)) => Some(problem(
-            field,
-            "required",
-            "Required value: write a name for the object",
-        )),
-        Some(other) => Some(problem(
-            field,
-            "type",
-            format!("must be of type string: quote {}", shorten(&other.to_string(), 60)),
-        )),
+        None | Some(Value::Null | Value::String(_)) => {
+            Some(problem(field, "required", "Required value: write a name for the object"))
+        }
+        Some(other) => {
+            Some(problem(field, "type", format!("must be of type string: quote {}", shorten(&other.to_string(), 60))))
+        }
     }
 }
 
@@ -87,11 +79,7 @@ fn suggestion(name: &str) -> String {
         .take(63)
         .collect();
     let trimmed = replaced.trim_matches(['-', '.']);
-    if is_subdomain(trimmed) {
-        trimmed.to_owned()
-    } else {
-        "my-channel".to_owned()
-    }
+    if is_subdomain(trimmed) { trimmed.to_owned() } else { "my-channel".to_owned() }
 }
 
 fn namespace_problem(namespace: Option<&Value>) -> Option<Problem> {
@@ -140,11 +128,7 @@ fn annotation_problems(annotations: Option<&Value>, problems: &mut Vec<Problem>)
         }
     }
     if bytes > MAX_ANNOTATIONS_BYTES {
-        problems.push(problem(
-            field,
-            "size",
-            format!("Too long: may not be more than {MAX_ANNOTATIONS_BYTES} bytes"),
-        ));
+        problems.push(problem(field, "size", format!("Too long: may not be more than {MAX_ANNOTATIONS_BYTES} bytes")));
     }
 }
 
@@ -168,10 +152,7 @@ fn bad_key(key: &str) -> String {
 }
 
 fn not_text(field: &str, value: &Value) -> Problem {
-    let message = format!(
-        "must be of type string: write \"{}\" in quotes",
-        shorten(&value.to_string(), 60)
-    );
+    let message = format!("must be of type string: write \"{}\" in quotes", shorten(&value.to_string(), 60));
     problem(field, "type", message)
 }
 

@@ -83,39 +83,22 @@ pub(crate) struct Refusal {
 
 impl Refusal {
     fn one(reason: Reason, field: impl Into<String>, rule: &str, message: impl Into<String>) -> Self {
-        Self {
-            reason,
-            problems: vec![Problem {
-                field: field.into(),
-                rule: rule.to_owned(),
-                message: message.into(),
-            }],
-        }
+        Self { reason, problems: vec![Problem { field: field.into(), rule: rule.to_owned(), message: message.into() }] }
     }
 
     fn unless_empty(reason: Reason, problems: Vec<Problem>) -> Result<(), Self> {
-        if problems.is_empty() {
-            Ok(())
-        } else {
-            Err(Self { reason, problems })
-        }
+        if problems.is_empty() { Ok(()) } else { Err(Self { reason, problems }) }
     }
 }
 
 fn check_object(mut value: Value, old: &impl Fn(Kind, &str) -> Option<Value>) -> Result<Object, Refusal> {
     let kind = kind_of(&value)?;
     let schema = rules::of(kind);
-    Refusal::unless_empty(
-        Reason::UnknownField,
-        structural::unknown_fields(&schema.structural, &value),
-    )?;
+    Refusal::unless_empty(Reason::UnknownField, structural::unknown_fields(&schema.structural, &value))?;
     Refusal::unless_empty(Reason::InvalidMetadata, metadata::problems(&value))?;
     normalise(&schema.structural, &mut value);
     Refusal::unless_empty(Reason::SchemaViolation, schema.schema_problems(&value))?;
-    let name = value
-        .pointer("/metadata/name")
-        .and_then(Value::as_str)
-        .unwrap_or_default();
+    let name = value.pointer("/metadata/name").and_then(Value::as_str).unwrap_or_default();
     let old = old(kind, name).map(|mut old| {
         normalise(&schema.structural, &mut old);
         old
@@ -144,10 +127,7 @@ fn kind_of(value: &Value) -> Result<Kind, Refusal> {
     };
     let text = |field: &str| object.get(field).and_then(Value::as_str).unwrap_or_default();
     let (api_version, kind) = (text("apiVersion"), text("kind"));
-    for (field, found, example) in [
-        ("apiVersion", api_version, API_VERSION),
-        ("kind", kind, "TrackedChannel"),
-    ] {
+    for (field, found, example) in [("apiVersion", api_version, API_VERSION), ("kind", kind, "TrackedChannel")] {
         if found.is_empty() {
             let message = format!("Required value: write {field}, for example {field}: {example}");
             return Err(Refusal::one(Reason::NotAnObject, field, "required", message));
@@ -160,18 +140,10 @@ fn kind_of(value: &Value) -> Result<Kind, Refusal> {
     }
     if version != crate::VERSION {
         let message = format!("there is no version {version} of {group}: write {API_VERSION}");
-        return Err(Refusal::one(
-            Reason::UnknownVersion,
-            "apiVersion",
-            "apiVersion",
-            message,
-        ));
+        return Err(Refusal::one(Reason::UnknownVersion, "apiVersion", "apiVersion", message));
     }
     Kind::from_name(kind).ok_or_else(|| {
-        let message = format!(
-            "there is no kind {kind} in {API_VERSION}: write one of {}",
-            Kind::names()
-        );
+        let message = format!("there is no kind {kind} in {API_VERSION}: write one of {}", Kind::names());
         Refusal::one(Reason::UnknownKind, "kind", "kind", message)
     })
 }
@@ -180,22 +152,13 @@ fn kind_of(value: &Value) -> Result<Kind, Refusal> {
 fn describe(value: &Value) -> String {
     let text = |pointer: &str| value.pointer(pointer).and_then(Value::as_str).unwrap_or_default();
     let (kind, name) = (text("/kind"), text("/metadata/name"));
-    let described = if name.is_empty() {
-        kind.to_owned()
-    } else {
-        format!("{kind}/{name}")
-    };
+    let described = if name.is_empty() { kind.to_owned() } else { format!("{kind}/{name}") };
     error::shorten(&described, 120)
 }
 
 impl Kind {
     /// All kinds.
-    pub const ALL: [Self; 4] = [
-        Self::ChatPipeline,
-        Self::TrackedChannel,
-        Self::Phrase,
-        Self::ChannelDiscovery,
-    ];
+    pub const ALL: [Self; 4] = [Self::ChatPipeline, Self::TrackedChannel, Self::Phrase, Self::ChannelDiscovery];
 
     /// As manifests write it.
     #[must_use]

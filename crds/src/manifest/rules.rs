@@ -36,18 +36,11 @@ impl Rules {
             .build(&json_schema::from_structural(&structural))
             .expect("the schema is generated from our types, and a test compiles each");
         let cel = compile_schema(&structural);
-        Self {
-            structural,
-            schema,
-            cel,
-        }
+        Self { structural, schema, cel }
     }
 
     pub(super) fn schema_problems(&self, object: &Value) -> Vec<Problem> {
-        self.schema
-            .iter_errors(object)
-            .map(|error| json_schema::problem(&error))
-            .collect()
+        self.schema.iter_errors(object).map(|error| json_schema::problem(&error)).collect()
     }
 
     /// Rules are evaluated only on objects that pass the schema: they may rely on it.

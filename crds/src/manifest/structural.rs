@@ -13,12 +13,7 @@ pub(super) fn unknown_fields(schema: &Value, object: &Value) -> Vec<Problem> {
         return problems;
     };
     for (name, value) in fields {
-        match (
-            name.as_str(),
-            schema
-                .pointer("/properties")
-                .and_then(|properties| properties.get(name)),
-        ) {
+        match (name.as_str(), schema.pointer("/properties").and_then(|properties| properties.get(name))) {
             ("apiVersion" | "kind" | "metadata", _) => {}
             (_, Some(property)) => walk(property, value, name, &mut problems),
             (_, None) => problems.push(unknown(name, ["metadata", "spec"].into_iter())),
@@ -77,20 +72,11 @@ fn child<'a>(schema: &'a Value, name: &str) -> Child<'a> {
     let is_object = schema.get("type").and_then(Value::as_str) == Some("object");
     let preserved = is_true(schema, "x-kubernetes-preserve-unknown-fields");
     // A value of the wrong type is the schema's to refuse.
-    if preserved || !is_object {
-        Child::Anything
-    } else {
-        Child::Unknown
-    }
+    if preserved || !is_object { Child::Anything } else { Child::Unknown }
 }
 
 fn property_names(schema: &Value) -> impl Iterator<Item = &str> {
-    schema
-        .get("properties")
-        .and_then(Value::as_object)
-        .into_iter()
-        .flat_map(Map::keys)
-        .map(String::as_str)
+    schema.get("properties").and_then(Value::as_object).into_iter().flat_map(Map::keys).map(String::as_str)
 }
 
 /// Takes out nulls of fields that are not nullable: they then read as absent, or get their default.
@@ -190,10 +176,7 @@ mod tests {
         let object = json!({ "apiVersion": "v1", "kind": "K", "metadata": {}, "spec": {
             "sise": 1, "list": [{ "b": 1 }], "map": { "k": { "c": 1 } }, "free": { "any": 1 }
         }, "data": {} });
-        let mut fields: Vec<_> = unknown_fields(&schema(), &object)
-            .into_iter()
-            .map(|problem| problem.field)
-            .collect();
+        let mut fields: Vec<_> = unknown_fields(&schema(), &object).into_iter().map(|problem| problem.field).collect();
         fields.sort();
         assert_eq!(fields, ["data", "spec.list[0].b", "spec.map.k.c", "spec.sise"]);
     }

@@ -104,12 +104,7 @@ impl Cluster<'_> {
 
     async fn run_initdb(&self, fresh: &Path) -> Result<(), ServerError> {
         let mut command = Command::new(self.programs.dir.join("initdb"));
-        command
-            .arg("--pgdata")
-            .arg(fresh)
-            .arg("--pwfile")
-            .arg(self.password_file())
-            .current_dir(self.dir);
+        command.arg("--pgdata").arg(fresh).arg("--pwfile").arg(self.password_file()).current_dir(self.dir);
         // Sorting by bytes keeps indexes valid when the system's locales change; letters of all scripts have cases.
         command.args([
             "--username",
@@ -129,12 +124,7 @@ impl Cluster<'_> {
         secret::write_private(&statement, &format!("CREATE DATABASE {USER};\n"))?;
         let input = File::open(&statement).map_err(ServerError::folder("open", &statement))?;
         let mut command = Command::new(self.programs.dir.join("postgres"));
-        command
-            .arg("--single")
-            .arg("-D")
-            .arg(fresh)
-            .arg("postgres")
-            .current_dir(self.dir);
+        command.arg("--single").arg("-D").arg(fresh).arg("postgres").current_dir(self.dir);
         run_to_end("postgres --single", command, self.user, input, &self.log_path()).await?;
         std::fs::remove_file(&statement).map_err(ServerError::folder("remove", statement))
     }
@@ -153,10 +143,7 @@ impl Cluster<'_> {
         let template = self.template(templates).await?;
         for name in ["password", "data"] {
             let mut command = Command::new("cp");
-            command
-                .args(["-a", "--reflink=auto"])
-                .arg(template.join(name))
-                .arg(self.dir.join(name));
+            command.args(["-a", "--reflink=auto"]).arg(template.join(name)).arg(self.dir.join(name));
             // As this process's own user, since the copy keeps owners.
             run_to_end("cp", command, None, self.empty_input()?, &self.log_path()).await?;
         }
@@ -171,11 +158,7 @@ impl Cluster<'_> {
         let _lock = folder::lock("initdb", &dir.join("lock"), Duration::from_secs(60)).await?;
         if version_of(&dir)?.is_none() {
             self.hand_over(&dir)?;
-            let template = Cluster {
-                programs: self.programs,
-                dir: &dir,
-                user: self.user,
-            };
+            let template = Cluster { programs: self.programs, dir: &dir, user: self.user };
             Box::pin(template.create()).await?;
         }
         Ok(dir)

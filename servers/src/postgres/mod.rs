@@ -52,13 +52,7 @@ impl PostgresOptions {
     /// The settings of a laptop.
     #[must_use]
     pub fn new(dir: impl Into<PathBuf>) -> Self {
-        Self {
-            dir: dir.into(),
-            port: None,
-            major: None,
-            settings: Vec::new(),
-            templates: None,
-        }
+        Self { dir: dir.into(), port: None, major: None, settings: Vec::new(), templates: None }
     }
 }
 
@@ -82,11 +76,7 @@ impl Postgres {
         let Placement { dir, user } = Placement::of_postgres(&options.dir)?;
         let lock = folder::lock(SERVER, &dir.join("lock"), LOCK_LIMIT).await?;
         let programs = choose(binaries, &dir, options.major)?;
-        let cluster = Cluster {
-            programs,
-            dir: &dir,
-            user: user.as_ref(),
-        };
+        let cluster = Cluster { programs, dir: &dir, user: user.as_ref() };
         let password = cluster.prepare(options.templates.as_deref()).await?;
         cluster.configure(&options.settings)?;
         let port = port::choose(SERVER, options.port)?;
@@ -99,21 +89,9 @@ impl Postgres {
             // "Fast": ends sessions, writes a checkpoint, leaves.
             stop_signal: Signal::SIGINT,
         })?;
-        let postgres = Self {
-            port,
-            major: programs.major,
-            dir,
-            password,
-            child,
-            log,
-        };
+        let postgres = Self { port, major: programs.major, dir, password, child, log };
         postgres.ready().await?;
-        tracing::debug!(
-            port,
-            pid = postgres.pid(),
-            major = postgres.major,
-            "PostgreSQL is ready"
-        );
+        tracing::debug!(port, pid = postgres.pid(), major = postgres.major, "PostgreSQL is ready");
         Ok(postgres)
     }
 
@@ -175,10 +153,7 @@ impl Postgres {
         }
         // "Immediate": unlike SIGKILL it takes the sessions along.
         self.child.signal(Signal::SIGQUIT);
-        if tokio::time::timeout(Duration::from_secs(5), self.child.ended())
-            .await
-            .is_err()
-        {
+        if tokio::time::timeout(Duration::from_secs(5), self.child.ended()).await.is_err() {
             self.child.signal(Signal::SIGKILL);
             self.child.ended().await;
         }
@@ -233,12 +208,7 @@ impl Postgres {
 
     fn ended_early(&self, status: ExitStatus) -> ServerError {
         let (reason, log_tail) = (self.log.reason(), self.log.tail());
-        ServerError::Ended {
-            server: SERVER,
-            status: status.to_string(),
-            reason,
-            log_tail,
-        }
+        ServerError::Ended { server: SERVER, status: status.to_string(), reason, log_tail }
     }
 }
 
@@ -246,18 +216,14 @@ impl Postgres {
 fn choose<'a>(binaries: &'a Binaries, dir: &Path, asked: Option<u16>) -> Result<&'a PostgresBinaries, ServerError> {
     let written_by = cluster::version_of(dir)?;
     match (written_by, asked) {
-        (Some(folder), Some(asked)) if folder != asked => Err(ServerError::FolderOfOtherVersion {
+        (Some(folder), Some(asked)) if folder != asked => {
+            Err(ServerError::FolderOfOtherVersion { dir: dir.to_path_buf(), folder, installed: asked.to_string() })
+        }
+        (Some(folder), _) => binaries.postgres_of(folder).map_err(|_| ServerError::FolderOfOtherVersion {
             dir: dir.to_path_buf(),
             folder,
-            installed: asked.to_string(),
+            installed: binaries.versions(),
         }),
-        (Some(folder), _) => binaries
-            .postgres_of(folder)
-            .map_err(|_| ServerError::FolderOfOtherVersion {
-                dir: dir.to_path_buf(),
-                folder,
-                installed: binaries.versions(),
-            }),
         (None, Some(asked)) => binaries.postgres_of(asked),
         (None, None) => Ok(binaries.any_postgres()),
     }
@@ -301,10 +267,5 @@ async fn run_to_end(
     if status.success() {
         return Ok(());
     }
-    Err(ServerError::Ended {
-        server: what,
-        status: status.to_string(),
-        reason: log.reason(),
-        log_tail: log.tail(),
-    })
+    Err(ServerError::Ended { server: what, status: status.to_string(), reason: log.reason(), log_tail: log.tail() })
 }

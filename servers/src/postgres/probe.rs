@@ -76,10 +76,7 @@ mod tests {
     #[test]
     fn a_server_that_is_starting_up_is_not_ready() {
         let body = b"SFATAL\0VFATAL\0C57P03\0Mthe database system is starting up\0\0";
-        assert_eq!(
-            judge_error(body),
-            Answer::NotYet("the database system is starting up".to_owned())
-        );
+        assert_eq!(judge_error(body), Answer::NotYet("the database system is starting up".to_owned()));
     }
 
     #[test]
@@ -89,9 +86,6 @@ mod tests {
 
     #[test]
     fn an_error_that_is_cut_off_is_not_ready() {
-        assert_eq!(
-            judge_error(b""),
-            Answer::NotYet("an error without a message".to_owned())
-        );
+        assert_eq!(judge_error(b""), Answer::NotYet("an error without a message".to_owned()));
     }
 }

@@ -39,12 +39,7 @@ where
 {
     let outbox = Arc::new(Outbox::new(house.queue_limit_bytes));
     let id = house.town.enter(peer, tls, &outbox);
-    let client = Client {
-        id,
-        town: &house.town,
-        outbox: &outbox,
-        alive: Notify::new(),
-    };
+    let client = Client { id, town: &house.town, outbox: &outbox, alive: Notify::new() };
     tracing::debug!(connection = id, tls, "opened");
 
     let mut writing = pin!(write(writer, &outbox));

@@ -55,12 +55,7 @@ pub(crate) struct Outbox {
 
 impl Outbox {
     pub(crate) fn new(limit_bytes: usize) -> Self {
-        Self {
-            limit_bytes,
-            state: Mutex::new(State::default()),
-            filled: Notify::new(),
-            written: watch::Sender::new(0),
-        }
+        Self { limit_bytes, state: Mutex::new(State::default()), filled: Notify::new(), written: watch::Sender::new(0) }
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {

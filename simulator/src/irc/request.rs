@@ -18,10 +18,7 @@ impl Request {
         let mut rest = text.trim_end_matches(['\r', '\n']).trim_start_matches(' ');
         for marker in ['@', ':'] {
             if rest.starts_with(marker) {
-                rest = rest
-                    .split_once(' ')
-                    .map_or("", |(_, rest)| rest)
-                    .trim_start_matches(' ');
+                rest = rest.split_once(' ').map_or("", |(_, rest)| rest).trim_start_matches(' ');
             }
         }
         let (command, mut rest) = rest.split_once(' ').unwrap_or((rest, ""));
@@ -40,10 +37,7 @@ impl Request {
             }
             rest = tail;
         }
-        Some(Self {
-            command: command.to_ascii_uppercase(),
-            params,
-        })
+        Some(Self { command: command.to_ascii_uppercase(), params })
     }
 
     pub(crate) fn param(&self, at: usize) -> &str {
@@ -65,18 +59,7 @@ mod tests {
 
     #[test]
     fn garbage_is_a_request_or_nothing() {
-        for garbage in [
-            &b""[..],
-            b" ",
-            b"@",
-            b":",
-            b"@ :",
-            b"\xff\xfe",
-            b"\0\0\0",
-            b": :",
-            b"JOIN",
-            b"JOIN :",
-        ] {
+        for garbage in [&b""[..], b" ", b"@", b":", b"@ :", b"\xff\xfe", b"\0\0\0", b": :", b"JOIN", b"JOIN :"] {
             let _ = Request::parse(garbage);
         }
         assert_eq!(Request::parse(b"\r\n"), None);

@@ -71,10 +71,7 @@ impl Session {
             "LS" => vec![send(format!(":tmi.twitch.tv CAP * LS :{}", CAPABILITIES.join(" ")))],
             "REQ" => {
                 let wanted = request.param(1);
-                if !wanted
-                    .split_ascii_whitespace()
-                    .all(|wanted| CAPABILITIES.contains(&wanted))
-                {
+                if !wanted.split_ascii_whitespace().all(|wanted| CAPABILITIES.contains(&wanted)) {
                     return vec![send(format!(":tmi.twitch.tv CAP * NAK :{wanted}"))];
                 }
                 for capability in wanted.split_ascii_whitespace() {
@@ -94,20 +91,12 @@ impl Session {
         if self.nick.is_some() {
             return Vec::new();
         }
-        let anonymous = nick
-            .strip_prefix("justinfan")
-            .is_some_and(|number| number.bytes().all(|b| b.is_ascii_digit()));
+        let anonymous = nick.strip_prefix("justinfan").is_some_and(|number| number.bytes().all(|b| b.is_ascii_digit()));
         if !anonymous && !self.pass.as_deref().is_some_and(|pass| pass.starts_with("oauth:")) {
-            return vec![
-                send(":tmi.twitch.tv NOTICE * :Improperly formatted auth".to_owned()),
-                Reaction::Refuse,
-            ];
+            return vec![send(":tmi.twitch.tv NOTICE * :Improperly formatted auth".to_owned()), Reaction::Refuse];
         }
         if !is_login(nick) {
-            return vec![
-                send(":tmi.twitch.tv NOTICE * :Invalid NICK".to_owned()),
-                Reaction::Refuse,
-            ];
+            return vec![send(":tmi.twitch.tv NOTICE * :Invalid NICK".to_owned()), Reaction::Refuse];
         }
         self.nick = Some(nick.to_owned());
         let mut reactions = vec![Reaction::LoggedIn];
@@ -158,11 +147,7 @@ mod tests {
 
     fn sent(reactions: Vec<Reaction>) -> Vec<String> {
         let text = |reaction| {
-            if let Reaction::Send(line) = reaction {
-                Some(line)
-            } else {
-                None
-            }
+            if let Reaction::Send(line) = reaction { Some(line) } else { None }
         };
         reactions.into_iter().filter_map(text).collect()
     }
@@ -171,10 +156,7 @@ mod tests {
     fn an_anonymous_reader_is_welcomed_without_a_password() {
         let mut session = Session::default();
         let lines = sent(session.on_line(b"NICK justinfan123\r\n"));
-        assert_eq!(
-            lines.first().unwrap(),
-            ":tmi.twitch.tv 001 justinfan123 :Welcome, GLHF!"
-        );
+        assert_eq!(lines.first().unwrap(), ":tmi.twitch.tv 001 justinfan123 :Welcome, GLHF!");
         assert_eq!(lines.last().unwrap(), ":tmi.twitch.tv 376 justinfan123 :>");
         assert_eq!(session.nick(), Some("justinfan123"));
     }
@@ -197,10 +179,7 @@ mod tests {
             [":tmi.twitch.tv CAP * NAK :twitch.tv/tags nonsense"]
         );
         assert!(!session.tags);
-        assert_eq!(
-            sent(session.on_line(b"CAP REQ :twitch.tv/tags")),
-            [":tmi.twitch.tv CAP * ACK :twitch.tv/tags"]
-        );
+        assert_eq!(sent(session.on_line(b"CAP REQ :twitch.tv/tags")), [":tmi.twitch.tv CAP * ACK :twitch.tv/tags"]);
         assert!(session.tags && !session.commands);
     }
 

@@ -151,30 +151,21 @@ impl Book {
         let channel_id = record.channel_id;
         let hour_ms = record.sent_at_ms - record.sent_at_ms % HOUR_MS;
         let day_ms = record.sent_at_ms - record.sent_at_ms % DAY_MS;
-        let chatter = self
-            .chatter_hours
-            .entry((channel_id, hour_ms, message.chatter_id))
-            .or_default();
+        let chatter = self.chatter_hours.entry((channel_id, hour_ms, message.chatter_id)).or_default();
         chatter.messages += 1;
         chatter.characters += message.characters;
         chatter.words += message.words;
         chatter.bits += message.bits;
         for (emote, occurrences) in &message.emotes {
             chatter.emotes += occurrences;
-            let minute = self
-                .emote_minutes
-                .entry((channel_id, minute_ms, Arc::clone(emote)))
-                .or_default();
+            let minute = self.emote_minutes.entry((channel_id, minute_ms, Arc::clone(emote))).or_default();
             minute.0 += occurrences;
             minute.1 += 1;
             let day = (channel_id, day_ms, message.chatter_id, Arc::clone(emote));
             *self.chatter_emote_days.entry(day).or_default() += occurrences;
         }
         for used in &message.phrases {
-            let minute = self
-                .phrase_minutes
-                .entry((channel_id, minute_ms, used.phrase))
-                .or_default();
+            let minute = self.phrase_minutes.entry((channel_id, minute_ms, used.phrase)).or_default();
             minute.0 += used.matches;
             minute.1 += used.exact;
             minute.2 += 1;
@@ -188,10 +179,8 @@ impl Book {
         ledger.emotes = self.emote_rows();
         ledger.chatters = self.chatter_rows();
         ledger.chatter_emotes = self.chatter_emote_rows();
-        ledger.ids = (self.detail == Detail::Ids).then_some(IdCounts {
-            distinct: self.ids.len() as u64,
-            repeated: self.repeated_ids,
-        });
+        ledger.ids = (self.detail == Detail::Ids)
+            .then_some(IdCounts { distinct: self.ids.len() as u64, repeated: self.repeated_ids });
     }
 
     fn minute_rows(&self) -> Vec<MinuteRow> {
@@ -205,78 +194,43 @@ impl Book {
     }
 
     fn phrase_rows(&self) -> Vec<PhraseRow> {
-        let rows = self
-            .phrase_minutes
-            .iter()
-            .map(
-                |(&(channel_id, minute_ms, phrase), &(matches, exact, messages))| PhraseRow {
-                    channel_id,
-                    minute_ms,
-                    phrase: self.phrases[phrase].clone(),
-                    matches,
-                    exact,
-                    messages,
-                },
-            );
+        let rows = self.phrase_minutes.iter().map(|(&(channel_id, minute_ms, phrase), &(matches, exact, messages))| {
+            PhraseRow { channel_id, minute_ms, phrase: self.phrases[phrase].clone(), matches, exact, messages }
+        });
         sorted(rows, |row| (row.channel_id, row.minute_ms, row.phrase.clone()))
     }
 
     fn emote_rows(&self) -> Vec<EmoteRow> {
         let rows =
-            self.emote_minutes.iter().map(
-                |((channel_id, minute_ms, emote_id), &(occurrences, messages))| EmoteRow {
-                    channel_id: *channel_id,
-                    minute_ms: *minute_ms,
-                    emote_id: emote_id.to_string(),
-                    occurrences,
-                    messages,
-                },
-            );
+            self.emote_minutes.iter().map(|((channel_id, minute_ms, emote_id), &(occurrences, messages))| EmoteRow {
+                channel_id: *channel_id,
+                minute_ms: *minute_ms,
+                emote_id: emote_id.to_string(),
+                occurrences,
+                messages,
+            });
         sorted(rows, |row| (row.channel_id, row.minute_ms, row.emote_id.clone()))
     }
 
     fn chatter_rows(&self) -> Vec<ChatterRow> {
-        let rows = self
-            .chatter_hours
-            .iter()
-            .map(|(&(channel_id, hour_ms, chatter_id), chatter)| {
-                let Chatter {
-                    messages,
-                    characters,
-                    words,
-                    emotes,
-                    bits,
-                } = *chatter;
-                ChatterRow {
-                    channel_id,
-                    hour_ms,
-                    chatter_id,
-                    messages,
-                    characters,
-                    words,
-                    emotes,
-                    bits,
-                }
-            });
+        let rows = self.chatter_hours.iter().map(|(&(channel_id, hour_ms, chatter_id), chatter)| {
+            let Chatter { messages, characters, words, emotes, bits } = *chatter;
+            ChatterRow { channel_id, hour_ms, chatter_id, messages, characters, words, emotes, bits }
+        });
         sorted(rows, |row| (row.channel_id, row.hour_ms, row.chatter_id))
     }
 
     fn chatter_emote_rows(&self) -> Vec<ChatterEmoteRow> {
-        let rows = self
-            .chatter_emote_days
-            .iter()
-            .map(
-                |((channel_id, day_ms, chatter_id, emote_id), &occurrences)| ChatterEmoteRow {
-                    channel_id: *channel_id,
-                    day_ms: *day_ms,
-                    chatter_id: *chatter_id,
-                    emote_id: emote_id.to_string(),
-                    occurrences,
-                },
-            );
-        sorted(rows, |row| {
-            (row.channel_id, row.day_ms, row.chatter_id, row.emote_id.clone())
-        })
+        let rows = self.chatter_emote_days.iter().map(|((channel_id, day_ms, chatter_id, emote_id), &occurrences)| {
+            ChatterEmoteRow {
+                channel_id: *channel_id,
+                day_ms: *day_ms,
+                chatter_id: *chatter_id,
+                emote_id: emote_id.to_string(),
+                occurrences,
+            }
+        });
+        sorted(rows, |row| (row.channel_id, row.day_ms, row.chatter_id, row.emote_id.clone()))
     }
 }
 

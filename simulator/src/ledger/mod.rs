@@ -288,10 +288,6 @@ impl Ledger {
     /// was never JOINed.
     #[must_use]
     pub fn last_first_join_ms(&self) -> Option<u64> {
-        self.channels
-            .iter()
-            .map(|row| row.first_join_ms)
-            .max_by_key(|at| at.unwrap_or(u64::MAX))
-            .flatten()
+        self.channels.iter().map(|row| row.first_join_ms).max_by_key(|at| at.unwrap_or(u64::MAX)).flatten()
     }
 }

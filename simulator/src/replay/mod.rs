@@ -71,10 +71,8 @@ pub(crate) struct Replay {
 impl Replay {
     /// Learns the file's channels and builds them.
     pub(crate) fn open(config: &ReplayConfig, town: Arc<Town>) -> Result<Self, ReplayError> {
-        let channels = channels(&config.file).map_err(|source| ReplayError::Read {
-            file: config.file.clone(),
-            source,
-        })?;
+        let channels =
+            channels(&config.file).map_err(|source| ReplayError::Read { file: config.file.clone(), source })?;
         if channels.is_empty() {
             return Err(ReplayError::NoChat(config.file.clone()));
         }
@@ -188,9 +186,7 @@ impl Replay {
                 return true;
             }
             // A closed channel: the simulator stops.
-            sender
-                .blocking_send(std::mem::replace(&mut parcel, Vec::with_capacity(PARCEL)))
-                .is_ok()
+            sender.blocking_send(std::mem::replace(&mut parcel, Vec::with_capacity(PARCEL))).is_ok()
         })?;
         let _ = sender.blocking_send(parcel);
         Ok(())
@@ -199,12 +195,7 @@ impl Replay {
     fn spoken(&self, recorded: &Recorded<'_>) -> Option<Spoken> {
         let &(room, channel_id) = self.rooms.get(recorded.login)?;
         let record = recorded.record(channel_id);
-        Some(Spoken {
-            room,
-            line: recorded.line(),
-            record,
-            change: None,
-        })
+        Some(Spoken { room, line: recorded.line(), record, change: None })
     }
 }
 

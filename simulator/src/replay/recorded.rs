@@ -39,14 +39,7 @@ impl<'a> Recorded<'a> {
             command,
             b"PRIVMSG" | b"USERNOTICE" | b"CLEARCHAT" | b"CLEARMSG" | b"ROOMSTATE" | b"NOTICE" | b"HOSTTARGET"
         );
-        said_by_twitch.then_some(Self {
-            whole,
-            tags,
-            untagged_at,
-            command,
-            login,
-            text,
-        })
+        said_by_twitch.then_some(Self { whole, tags, untagged_at, command, login, text })
     }
 
     pub(super) fn room_id(&self) -> Option<u64> {
@@ -64,19 +57,11 @@ impl<'a> Recorded<'a> {
     pub(super) fn record(&self, channel_id: u64) -> Option<Record> {
         let what = self.what(channel_id)?;
         let sent_at_ms = self.number(b"tmi-sent-ts")?;
-        Some(Record {
-            channel_id,
-            sent_at_ms,
-            id: self.id(),
-            what,
-        })
+        Some(Record { channel_id, sent_at_ms, id: self.id(), what })
     }
 
     fn what(&self, channel_id: u64) -> Option<What> {
-        if self
-            .number(b"source-room-id")
-            .is_some_and(|source| source != channel_id)
-        {
+        if self.number(b"source-room-id").is_some_and(|source| source != channel_id) {
             return Some(What::Mirrored);
         }
         match self.command {
@@ -114,11 +99,7 @@ impl<'a> Recorded<'a> {
     /// The text without the ACTION wrapper.
     fn words(&self) -> Cow<'a, str> {
         let text = self.text.strip_prefix(b"\x01ACTION ").unwrap_or(self.text);
-        let text = if text.len() < self.text.len() {
-            text.strip_suffix(b"\x01").unwrap_or(text)
-        } else {
-            text
-        };
+        let text = if text.len() < self.text.len() { text.strip_suffix(b"\x01").unwrap_or(text) } else { text };
         String::from_utf8_lossy(text)
     }
 
@@ -128,10 +109,7 @@ impl<'a> Recorded<'a> {
         for (id, places) in tag.split('/').filter_map(|emote| emote.split_once(':')) {
             *counted.entry(id).or_default() += places.split(',').count() as u64;
         }
-        counted
-            .into_iter()
-            .map(|(id, occurrences)| (Arc::from(id), occurrences))
-            .collect()
+        counted.into_iter().map(|(id, occurrences)| (Arc::from(id), occurrences)).collect()
     }
 
     fn id(&self) -> u128 {

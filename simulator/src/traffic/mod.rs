@@ -68,23 +68,14 @@ impl Order {
     }
 
     /// Utterances that are due after this time.
-    #[expect(
-        clippy::cast_possible_truncation,
-        clippy::cast_sign_loss,
-        reason = "saturating, and neither is negative"
-    )]
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "saturating, and neither is negative")]
     fn due(&self, elapsed: Duration) -> u64 {
         (elapsed.as_secs_f64() * self.rate) as u64
     }
 
-    #[expect(
-        clippy::cast_possible_truncation,
-        clippy::cast_sign_loss,
-        reason = "saturating, and neither is negative"
-    )]
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "saturating, and neither is negative")]
     fn total(&self) -> u64 {
-        self.seconds
-            .map_or(u64::MAX, |seconds| (self.rate * seconds).round() as u64)
+        self.seconds.map_or(u64::MAX, |seconds| (self.rate * seconds).round() as u64)
     }
 }
 
@@ -104,13 +95,7 @@ struct Running {
 
 impl Traffic {
     pub(crate) fn new(town: Arc<Town>, speaker: Speaker, stop: CancellationToken) -> Self {
-        Self {
-            town,
-            speaker: Arc::new(Mutex::new(speaker)),
-            running: Mutex::new(None),
-            said: Arc::default(),
-            stop,
-        }
+        Self { town, speaker: Arc::new(Mutex::new(speaker)), running: Mutex::new(None), said: Arc::default(), stop }
     }
 
     pub(crate) async fn start(&self, order: Order) -> Result<(), OrderError> {
@@ -119,11 +104,7 @@ impl Traffic {
         halt(running.take()).await;
         let cancel = self.stop.child_token();
         let tasks = TaskTracker::new();
-        let (town, speaker, said) = (
-            Arc::clone(&self.town),
-            Arc::clone(&self.speaker),
-            Arc::clone(&self.said),
-        );
+        let (town, speaker, said) = (Arc::clone(&self.town), Arc::clone(&self.speaker), Arc::clone(&self.said));
         let cancelled = cancel.clone();
         tasks.spawn(async move {
             let mut speaker = speaker.lock().await;
@@ -151,16 +132,8 @@ impl Traffic {
     }
 
     pub(crate) async fn progress(&self) -> Progress {
-        let running = self
-            .running
-            .lock()
-            .await
-            .as_ref()
-            .is_some_and(|running| !running.tasks.is_empty());
-        Progress {
-            running,
-            said: self.said.load(Ordering::Relaxed),
-        }
+        let running = self.running.lock().await.as_ref().is_some_and(|running| !running.tasks.is_empty());
+        Progress { running, said: self.said.load(Ordering::Relaxed) }
     }
 }
 
@@ -210,9 +183,7 @@ fn until_next(order: &Order, done: u64, start: Instant) -> Duration {
     #[expect(clippy::cast_precision_loss, reason = "2^52 utterances are not reached")]
     let due_after = (done + 1) as f64 / order.rate;
     let due_after = Duration::try_from_secs_f64(due_after).unwrap_or(Duration::from_secs(3_600));
-    (start + due_after.min(Duration::from_secs(86_400 * 365)))
-        .saturating_duration_since(Instant::now())
-        .max(TICK)
+    (start + due_after.min(Duration::from_secs(86_400 * 365))).saturating_duration_since(Instant::now()).max(TICK)
 }
 
 /// Behind by more than a second, without an end: what is behind is forgotten.

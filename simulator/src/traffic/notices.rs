@@ -29,9 +29,7 @@ impl Speaker {
     }
 
     fn notify(&mut self, seat: usize, now_ms: u64, what: What, lines: &mut Vec<Spoken>, notice: &Notice<'_>) {
-        self.share(seat, now_ms, what, lines, |pen, place| {
-            writer::notice(pen, place, notice)
-        });
+        self.share(seat, now_ms, what, lines, |pen, place| writer::notice(pen, place, notice));
     }
 
     fn plan(&mut self) -> &'static str {
@@ -42,14 +40,7 @@ impl Speaker {
         let plan = self.plan();
         let params = sub_params(1, plan);
         let system = format!("{} subscribed with {plan}.", author.display_name);
-        let notice = Notice {
-            author,
-            msg_id: "sub",
-            params: &params,
-            system: &system,
-            text: "",
-            emotes: "",
-        };
+        let notice = Notice { author, msg_id: "sub", params: &params, system: &system, text: "", emotes: "" };
         self.notify(seat, now_ms, What::Sub, lines, &notice);
     }
 
@@ -57,23 +48,15 @@ impl Speaker {
         let plan = self.plan();
         let months = self.rng.random_range(2..=96);
         let params = sub_params(months, plan);
-        let system = format!(
-            "{0} subscribed with {plan}. They've subscribed for {months} months!",
-            author.display_name
-        );
+        let system =
+            format!("{0} subscribed with {plan}. They've subscribed for {months} months!", author.display_name);
         let mut text = Text::default();
         if self.rng.random_bool(0.7) {
             self.vocabulary.write(&mut self.rng, "", &mut text);
         }
         let emotes = self.vocabulary.emotes_tag(&text);
-        let notice = Notice {
-            author,
-            msg_id: "resub",
-            params: &params,
-            system: &system,
-            text: &text.text,
-            emotes: &emotes,
-        };
+        let notice =
+            Notice { author, msg_id: "resub", params: &params, system: &system, text: &text.text, emotes: &emotes };
         self.notify(seat, now_ms, What::Sub, lines, &notice);
     }
 
@@ -95,18 +78,9 @@ impl Speaker {
             ("sender-count", (gifts + 3).to_string()),
             ("sub-plan", plan.to_owned()),
         ];
-        let system = format!(
-            "{} is gifting {gifts} Tier 1 Subs to the community!",
-            author.display_name
-        );
-        let notice = Notice {
-            author,
-            msg_id: "submysterygift",
-            params: &params,
-            system: &system,
-            text: "",
-            emotes: "",
-        };
+        let system = format!("{} is gifting {gifts} Tier 1 Subs to the community!", author.display_name);
+        let notice =
+            Notice { author, msg_id: "submysterygift", params: &params, system: &system, text: "", emotes: "" };
         self.notify(seat, now_ms, What::MysteryGift, lines, &notice);
         for _ in 0..gifts {
             self.gift(seat, author, plan, &origin, now_ms, lines);
@@ -134,18 +108,8 @@ impl Speaker {
             ("sub-plan", plan.to_owned()),
             ("sub-plan-name", "Channel Subscription".to_owned()),
         ];
-        let system = format!(
-            "{} gifted a Tier 1 sub to {}!",
-            author.display_name, recipient.display_name
-        );
-        let notice = Notice {
-            author,
-            msg_id: "subgift",
-            params: &params,
-            system: &system,
-            text: "",
-            emotes: "",
-        };
+        let system = format!("{} gifted a Tier 1 sub to {}!", author.display_name, recipient.display_name);
+        let notice = Notice { author, msg_id: "subgift", params: &params, system: &system, text: "", emotes: "" };
         self.notify(seat, now_ms, What::Gift, lines, &notice);
     }
 
@@ -167,14 +131,7 @@ impl Speaker {
             ("viewerCount", raiders.to_string()),
         ];
         let system = format!("{raiders} raiders from {} have joined!", author.display_name);
-        let notice = Notice {
-            author,
-            msg_id: "raid",
-            params: &params,
-            system: &system,
-            text: "",
-            emotes: "",
-        };
+        let notice = Notice { author, msg_id: "raid", params: &params, system: &system, text: "", emotes: "" };
         self.notify(seat, now_ms, What::Raid, lines, &notice);
     }
 
@@ -183,14 +140,8 @@ impl Speaker {
         self.vocabulary.write(&mut self.rng, "", &mut text);
         let emotes = self.vocabulary.emotes_tag(&text);
         let params: Params = vec![("color", "PRIMARY".to_owned())];
-        let notice = Notice {
-            author,
-            msg_id: "announcement",
-            params: &params,
-            system: "",
-            text: &text.text,
-            emotes: &emotes,
-        };
+        let notice =
+            Notice { author, msg_id: "announcement", params: &params, system: "", text: &text.text, emotes: &emotes };
         self.notify(seat, now_ms, What::Announcement, lines, &notice);
     }
 
@@ -198,40 +149,21 @@ impl Speaker {
         let giver = Chatter::numbered(self.somebody());
         let name = &author.display_name;
         let (msg_id, params, system): (_, Params, _) = if self.rng.random_bool(0.5) {
-            let params = vec![
-                ("sender-login", giver.login),
-                ("sender-name", giver.display_name.clone()),
-            ];
-            let system = format!(
-                "{name} is continuing the Gift Sub they got from {}!",
-                giver.display_name
-            );
+            let params = vec![("sender-login", giver.login), ("sender-name", giver.display_name.clone())];
+            let system = format!("{name} is continuing the Gift Sub they got from {}!", giver.display_name);
             ("giftpaidupgrade", params, system)
         } else {
             let params = vec![("sub-plan", "1000".to_owned())];
-            (
-                "primepaidupgrade",
-                params,
-                format!("{name} converted from a Prime sub to a Tier 1 sub!"),
-            )
+            ("primepaidupgrade", params, format!("{name} converted from a Prime sub to a Tier 1 sub!"))
         };
-        let notice = Notice {
-            author,
-            msg_id,
-            params: &params,
-            system: &system,
-            text: "",
-            emotes: "",
-        };
+        let notice = Notice { author, msg_id, params: &params, system: &system, text: "", emotes: "" };
         self.notify(seat, now_ms, What::OtherNotice, lines, &notice);
     }
 
     fn pay_forward(&mut self, seat: usize, author: &Chatter, now_ms: u64, lines: &mut Vec<Spoken>) {
         let giver = Chatter::numbered(self.somebody());
-        let system = format!(
-            "{} is paying forward the Gift they got from {}!",
-            author.display_name, giver.display_name
-        );
+        let system =
+            format!("{} is paying forward the Gift they got from {}!", author.display_name, giver.display_name);
         let params: Params = vec![
             ("prior-gifter-anonymous", "false".to_owned()),
             ("prior-gifter-display-name", giver.display_name),
@@ -239,14 +171,7 @@ impl Speaker {
             ("prior-gifter-user-name", giver.login),
         ];
         let msg_id = "communitypayforward";
-        let notice = Notice {
-            author,
-            msg_id,
-            params: &params,
-            system: &system,
-            text: "",
-            emotes: "",
-        };
+        let notice = Notice { author, msg_id, params: &params, system: &system, text: "", emotes: "" };
         self.notify(seat, now_ms, What::OtherNotice, lines, &notice);
     }
 
@@ -263,20 +188,9 @@ impl Speaker {
                 ("id", id),
                 ("value", "3".to_owned()),
             ];
-            (
-                "viewermilestone",
-                params,
-                format!("{name} watched 3 consecutive streams and sparked a watch streak!"),
-            )
+            ("viewermilestone", params, format!("{name} watched 3 consecutive streams and sparked a watch streak!"))
         };
-        let notice = Notice {
-            author,
-            msg_id,
-            params: &params,
-            system: &system,
-            text: "",
-            emotes: "",
-        };
+        let notice = Notice { author, msg_id, params: &params, system: &system, text: "", emotes: "" };
         self.notify(seat, now_ms, What::OtherNotice, lines, &notice);
     }
 }

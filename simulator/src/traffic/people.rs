@@ -32,11 +32,7 @@ impl Chatter {
             login,
             display_name,
             color: traits & 0x00ff_ffff,
-            months: if traits & 0x0300_0000 == 0 {
-                u64::from(traits >> 26) + 1
-            } else {
-                0
-            },
+            months: if traits & 0x0300_0000 == 0 { u64::from(traits >> 26) + 1 } else { 0 },
             moderator: traits & 0xf800_0000 == 0x0800_0000,
             vip: traits & 0xf800_0000 == 0x1000_0000,
             turbo: traits & 0xfc00_0000 == 0x2000_0000,
@@ -45,11 +41,7 @@ impl Chatter {
 
     /// The values of `badge-info` and `badges`.
     pub(crate) fn badges(&self) -> (String, String) {
-        let info = if self.months > 0 {
-            format!("subscriber/{}", self.months)
-        } else {
-            String::new()
-        };
+        let info = if self.months > 0 { format!("subscriber/{}", self.months) } else { String::new() };
         let mut badges: Vec<String> = Vec::new();
         if self.moderator {
             badges.push("moderator/1".to_owned());

@@ -51,11 +51,7 @@ pub(crate) struct Speaker {
 impl Speaker {
     pub(crate) fn new(config: &Config) -> Result<Self, PhraseError> {
         let chatters = config.chatters.max(1);
-        let exponent = if config.zipf_exponent.is_finite() {
-            config.zipf_exponent.max(0.0)
-        } else {
-            1.0
-        };
+        let exponent = if config.zipf_exponent.is_finite() { config.zipf_exponent.max(0.0) } else { 1.0 };
         Ok(Self {
             rng: StdRng::seed_from_u64(config.seed),
             vocabulary: Vocabulary::new(&config.phrases, config.phrase_probability.clamp(0.0, 1.0))?,
@@ -78,13 +74,7 @@ impl Speaker {
         let rooms = town.room_count();
         if rooms != self.known_rooms {
             for (room, room_id, login) in town.made_rooms(self.known_rooms) {
-                self.seats.push(Seat {
-                    room,
-                    room_id,
-                    login,
-                    recent: None,
-                    last_clear_ms: 0,
-                });
+                self.seats.push(Seat { room, room_id, login, recent: None, last_clear_ms: 0 });
             }
             self.known_rooms = rooms;
             let count = u32::try_from(self.seats.len()).unwrap_or(u32::MAX);
@@ -143,23 +133,9 @@ impl Speaker {
         let partner = self.partner(seat);
         let copy_id = partner.map(|_| self.id());
         let source = partner.map(|_| (id, self.seats[seat].room_id));
-        self.say(
-            seat,
-            Moment {
-                id,
-                at_ms: now_ms,
-                source,
-            },
-            Some(what),
-            lines,
-            &write,
-        );
+        self.say(seat, Moment { id, at_ms: now_ms, source }, Some(what), lines, &write);
         if let (Some(partner), Some(copy_id)) = (partner, copy_id) {
-            let moment = Moment {
-                id: copy_id,
-                at_ms: now_ms,
-                source,
-            };
+            let moment = Moment { id: copy_id, at_ms: now_ms, source };
             self.say(partner, moment, Some(What::Mirrored), lines, &write);
         }
         id
@@ -173,33 +149,13 @@ impl Speaker {
         lines: &mut Vec<Spoken>,
         write: impl FnOnce(&mut Pen, Place<'_>) -> Line,
     ) {
-        let Moment {
-            id,
-            at_ms: sent_at_ms,
-            source,
-        } = moment;
+        let Moment { id, at_ms: sent_at_ms, source } = moment;
         let seat = &self.seats[seat];
-        let place = Place {
-            room_id: seat.room_id,
-            login: &seat.login,
-            id,
-            sent_at_ms,
-            source,
-        };
+        let place = Place { room_id: seat.room_id, login: &seat.login, id, sent_at_ms, source };
         let line = write(&mut self.pen, place);
         let what = what.filter(|_| self.records);
-        let record = what.map(|what| Record {
-            channel_id: seat.room_id,
-            sent_at_ms,
-            id,
-            what,
-        });
-        lines.push(Spoken {
-            room: seat.room,
-            line,
-            record,
-            change: None,
-        });
+        let record = what.map(|what| Record { channel_id: seat.room_id, sent_at_ms, id, what });
+        lines.push(Spoken { room: seat.room, line, record, change: None });
     }
 
     fn message(&mut self, seat: usize, now_ms: u64, lines: &mut Vec<Spoken>) {
@@ -207,14 +163,9 @@ impl Speaker {
         let author = Chatter::numbered(author_number);
         let replies = self.rng.random_ratio(1, 12);
         let recent = self.seats[seat].recent.take();
-        let parent = recent
-            .as_ref()
-            .filter(|_| replies)
-            .map(|recent| (recent, Chatter::numbered(recent.author)));
+        let parent = recent.as_ref().filter(|_| replies).map(|recent| (recent, Chatter::numbered(recent.author)));
         let parent = parent.filter(|(_, author)| !self.vocabulary.clashes(&author.display_name));
-        let opening = parent
-            .as_ref()
-            .map_or_else(String::new, |(_, author)| format!("@{}", author.display_name));
+        let opening = parent.as_ref().map_or_else(String::new, |(_, author)| format!("@{}", author.display_name));
 
         let mut text = std::mem::take(&mut self.text);
         self.vocabulary.write(&mut self.rng, &opening, &mut text);
@@ -229,24 +180,14 @@ impl Speaker {
             action: self.rng.random_ratio(1, 50),
             first,
             returning: !first && self.rng.random_ratio(1, 100),
-            parent: parent.as_ref().map(|(recent, author)| Parent {
-                id: recent.id,
-                author,
-                text: &recent.text,
-            }),
+            parent: parent.as_ref().map(|(recent, author)| Parent { id: recent.id, author, text: &recent.text }),
         };
         let what = self.count(&author, &text, bits, first);
-        let id = self.share(seat, now_ms, what, lines, |pen, place| {
-            writer::message(pen, place, &said)
-        });
+        let id = self.share(seat, now_ms, what, lines, |pen, place| writer::message(pen, place, &said));
 
         let mut kept = recent.map_or_else(String::new, |recent| recent.text);
         kept.clone_from(&text.text);
-        self.seats[seat].recent = Some(Recent {
-            id,
-            author: author_number,
-            text: kept,
-        });
+        self.seats[seat].recent = Some(Recent { id, author: author_number, text: kept });
         self.text = text;
     }
 
@@ -317,18 +258,10 @@ impl Speaker {
     fn change_room(&mut self, seat: usize, now_ms: u64, lines: &mut Vec<Spoken>) {
         let on = self.rng.random_bool(0.5);
         let (change, setting, msg_id, text) = match (self.rng.random_range(0..5), on) {
-            (0, true) => (
-                RoomChange::EmoteOnly(true),
-                "emote-only=1",
-                "emote_only_on",
-                "now in emote-only mode.",
-            ),
-            (0, false) => (
-                RoomChange::EmoteOnly(false),
-                "emote-only=0",
-                "emote_only_off",
-                "no longer in emote-only mode.",
-            ),
+            (0, true) => (RoomChange::EmoteOnly(true), "emote-only=1", "emote_only_on", "now in emote-only mode."),
+            (0, false) => {
+                (RoomChange::EmoteOnly(false), "emote-only=0", "emote_only_off", "no longer in emote-only mode.")
+            }
             (1, true) => (
                 RoomChange::FollowersOnly(10),
                 "followers-only=10",
@@ -341,32 +274,14 @@ impl Speaker {
                 "followers_off",
                 "no longer in followers-only mode.",
             ),
-            (2, true) => (
-                RoomChange::UniqueOnly(true),
-                "r9k=1",
-                "r9k_on",
-                "now in unique-chat mode.",
-            ),
-            (2, false) => (
-                RoomChange::UniqueOnly(false),
-                "r9k=0",
-                "r9k_off",
-                "no longer in unique-chat mode.",
-            ),
+            (2, true) => (RoomChange::UniqueOnly(true), "r9k=1", "r9k_on", "now in unique-chat mode."),
+            (2, false) => (RoomChange::UniqueOnly(false), "r9k=0", "r9k_off", "no longer in unique-chat mode."),
             (3, true) => (RoomChange::Slow(30), "slow=30", "slow_on", "now in slow mode."),
             (3, false) => (RoomChange::Slow(0), "slow=0", "slow_off", "no longer in slow mode."),
-            (_, true) => (
-                RoomChange::SubscribersOnly(true),
-                "subs-only=1",
-                "subs_on",
-                "now in subscribers-only mode.",
-            ),
-            (_, false) => (
-                RoomChange::SubscribersOnly(false),
-                "subs-only=0",
-                "subs_off",
-                "no longer in subscribers-only mode.",
-            ),
+            (_, true) => (RoomChange::SubscribersOnly(true), "subs-only=1", "subs_on", "now in subscribers-only mode."),
+            (_, false) => {
+                (RoomChange::SubscribersOnly(false), "subs-only=0", "subs_off", "no longer in subscribers-only mode.")
+            }
         };
         self.say(seat, Moment::at(now_ms), Some(What::RoomChange), lines, |pen, place| {
             writer::room_state(pen, place, setting)
@@ -375,9 +290,7 @@ impl Speaker {
             spoken.change = Some(change);
         }
         let text = format!("This room is {text}");
-        self.say(seat, Moment::at(now_ms), None, lines, |pen, place| {
-            writer::room_notice(pen, place, msg_id, &text)
-        });
+        self.say(seat, Moment::at(now_ms), None, lines, |pen, place| writer::room_notice(pen, place, msg_id, &text));
     }
 }
 
@@ -399,10 +312,6 @@ struct Moment {
 
 impl Moment {
     fn at(at_ms: u64) -> Self {
-        Self {
-            id: 0,
-            at_ms,
-            source: None,
-        }
+        Self { id: 0, at_ms, source: None }
     }
 }

@@ -73,11 +73,8 @@ const INVISIBLE: &str = "\u{e0000}";
 impl Vocabulary {
     pub(crate) fn new(phrases: &[String], phrase_probability: f64) -> Result<Self, PhraseError> {
         check(phrases)?;
-        let forbidden: Vec<String> = phrases
-            .iter()
-            .flat_map(|phrase| phrase.split(' '))
-            .map(str::to_lowercase)
-            .collect();
+        let forbidden: Vec<String> =
+            phrases.iter().flat_map(|phrase| phrase.split(' ')).map(str::to_lowercase).collect();
         let allowed = |text: &str| {
             let text = text.to_lowercase();
             !forbidden.iter().any(|word| text.contains(word))
@@ -86,36 +83,19 @@ impl Vocabulary {
         let emotes: Vec<Emote> = EMOTES
             .iter()
             .filter(|(_, name)| allowed(name))
-            .map(|(id, name)| Emote {
-                id: Arc::from(*id),
-                name,
-            })
+            .map(|(id, name)| Emote { id: Arc::from(*id), name })
             .collect();
         let words_zipf = zipf(words.len()).ok_or(PhraseError::NothingLeft)?;
         let emotes_zipf = zipf(emotes.len());
-        let phrases = phrases
-            .iter()
-            .map(|text| Phrase {
-                text: text.clone(),
-                upper: text.to_ascii_uppercase(),
-            })
-            .collect();
-        Ok(Self {
-            words,
-            emotes,
-            phrases,
-            phrase_probability,
-            words_zipf,
-            emotes_zipf,
-        })
+        let phrases =
+            phrases.iter().map(|text| Phrase { text: text.clone(), upper: text.to_ascii_uppercase() }).collect();
+        Ok(Self { words, emotes, phrases, phrase_probability, words_zipf, emotes_zipf })
     }
 
     /// Whether a name could be taken for a phrase.
     pub(crate) fn clashes(&self, name: &str) -> bool {
         let name = name.to_lowercase();
-        self.phrases
-            .iter()
-            .any(|phrase| phrase.text.split(' ').any(|word| name.contains(&word.to_lowercase())))
+        self.phrases.iter().any(|phrase| phrase.text.split(' ').any(|word| name.contains(&word.to_lowercase())))
     }
 
     /// Writes a text that begins with `opening` (which is one word, or nothing).
@@ -124,11 +104,7 @@ impl Vocabulary {
         if !opening.is_empty() {
             text.word(opening);
         }
-        let repeats = if rng.random_ratio(1, 40) {
-            rng.random_range(3..=8)
-        } else {
-            1
-        };
+        let repeats = if rng.random_ratio(1, 40) { rng.random_range(3..=8) } else { 1 };
         let tokens = if repeats > 1 { 3 } else { self.length(rng) };
         for _ in 0..tokens * repeats {
             self.token(rng, text);
@@ -142,11 +118,7 @@ impl Vocabulary {
     /// Few words mostly, many sometimes.
     fn length<R: Rng>(&self, rng: &mut R) -> u32 {
         let short = rng.random_range(1..=6);
-        if rng.random_ratio(1, 4) {
-            short + rng.random_range(0..=12)
-        } else {
-            short
-        }
+        if rng.random_ratio(1, 4) { short + rng.random_range(0..=12) } else { short }
     }
 
     fn token<R: Rng>(&self, rng: &mut R, text: &mut Text) {
@@ -200,10 +172,7 @@ impl Vocabulary {
                 _ => counted.push((emote, 1)),
             }
         }
-        counted
-            .into_iter()
-            .map(|(emote, occurrences)| (Arc::clone(&self.emotes[emote].id), occurrences))
-            .collect()
+        counted.into_iter().map(|(emote, occurrences)| (Arc::clone(&self.emotes[emote].id), occurrences)).collect()
     }
 }
 
@@ -254,11 +223,7 @@ impl Text {
                 used.matches += 1;
                 used.exact += exact;
             }
-            None => self.phrases.push(PhraseUse {
-                phrase,
-                matches: 1,
-                exact,
-            }),
+            None => self.phrases.push(PhraseUse { phrase, matches: 1, exact }),
         }
     }
 }
@@ -266,11 +231,7 @@ impl Text {
 fn check(phrases: &[String]) -> Result<(), PhraseError> {
     for phrase in phrases {
         let blank = phrase.is_empty() || phrase.split(' ').any(str::is_empty);
-        if blank
-            || phrase
-                .chars()
-                .any(|c| c.is_control() || (c.is_whitespace() && c != ' '))
-        {
+        if blank || phrase.chars().any(|c| c.is_control() || (c.is_whitespace() && c != ' ')) {
             return Err(PhraseError::Blank(phrase.clone()));
         }
         if phrase.chars().count() > 100 {
@@ -281,10 +242,7 @@ fn check(phrases: &[String]) -> Result<(), PhraseError> {
         let others = phrases.iter().enumerate().filter(|(other, _)| *other != at);
         for (_, outer) in others {
             if outer.to_lowercase().contains(&inner.to_lowercase()) {
-                return Err(PhraseError::Nested {
-                    inner: inner.clone(),
-                    outer: outer.clone(),
-                });
+                return Err(PhraseError::Nested { inner: inner.clone(), outer: outer.clone() });
             }
         }
     }
@@ -297,11 +255,7 @@ fn zipf(count: usize) -> Option<Zipf<f64>> {
 }
 
 /// A Zipf sample (from 1.0) as an index.
-#[expect(
-    clippy::cast_possible_truncation,
-    clippy::cast_sign_loss,
-    reason = "samples lie in 1..=count"
-)]
+#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "samples lie in 1..=count")]
 pub(crate) fn rank(sample: f64, count: usize) -> usize {
     (sample as usize).clamp(1, count) - 1
 }
@@ -384,11 +338,7 @@ mod tests {
                 assert_eq!(points[place].iter().collect::<String>(), vocabulary.emotes[emote].name);
                 seen += 1;
             }
-            let counted: u64 = vocabulary
-                .emotes(&text)
-                .iter()
-                .map(|(_, occurrences)| occurrences)
-                .sum();
+            let counted: u64 = vocabulary.emotes(&text).iter().map(|(_, occurrences)| occurrences).sum();
             assert_eq!(counted, text.placed.len() as u64);
         }
         assert!(seen > 1_000);
@@ -400,18 +350,10 @@ mod tests {
         let mut seen = 0;
         for text in texts(&phrases, 5_000).1 {
             for (at, phrase) in phrases.iter().enumerate() {
-                let inserted = text
-                    .phrases
-                    .iter()
-                    .find(|used| used.phrase == at)
-                    .map_or(0, |used| used.matches);
+                let inserted = text.phrases.iter().find(|used| used.phrase == at).map_or(0, |used| used.matches);
                 let found = text.text.to_lowercase().matches(phrase).count() as u64;
                 assert_eq!(found, inserted, "{phrase:?} in {:?}", text.text);
-                let exact = text
-                    .phrases
-                    .iter()
-                    .find(|used| used.phrase == at)
-                    .map_or(0, |used| used.exact);
+                let exact = text.phrases.iter().find(|used| used.phrase == at).map_or(0, |used| used.exact);
                 assert_eq!(text.text.matches(phrase).count() as u64, exact);
                 seen += found;
             }

@@ -36,9 +36,7 @@ impl Client {
 
 impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
     pub(crate) fn over(stream: S) -> Self {
-        Self {
-            stream: BufReader::new(stream),
-        }
+        Self { stream: BufReader::new(stream) }
     }
 
     pub(crate) async fn send(&mut self, line: &str) {
@@ -67,10 +65,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
     pub(crate) async fn until(&mut self, needle: &str) -> Vec<String> {
         let mut lines = Vec::new();
         loop {
-            let line = self
-                .line()
-                .await
-                .unwrap_or_else(|| panic!("ended before {needle:?}: {lines:?}"));
+            let line = self.line().await.unwrap_or_else(|| panic!("ended before {needle:?}: {lines:?}"));
             let found = line.contains(needle);
             lines.push(line);
             if found {
@@ -87,8 +82,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
     pub(crate) async fn join_first(&mut self, channels: usize) {
         let names: Vec<String> = (0..channels).map(|number| format!("#sim_{number}")).collect();
         self.send(&format!("JOIN {}", names.join(","))).await;
-        self.until(&format!(" 366 justinfan42 {} ", names.last().unwrap()))
-            .await;
+        self.until(&format!(" 366 justinfan42 {} ", names.last().unwrap())).await;
     }
 
     /// All that was queued before now: whatever arrives until our PING is answered.
@@ -102,10 +96,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
     /// Reads and throws away until the connection ends.
     pub(crate) async fn drain(&mut self) {
         let mut sink = vec![0; 64 * 1024];
-        while let Ok(1..) = timeout(LIMIT, self.stream.read(&mut sink))
-            .await
-            .expect("the connection ends in time")
-        {}
+        while let Ok(1..) = timeout(LIMIT, self.stream.read(&mut sink)).await.expect("the connection ends in time") {}
     }
 }
 
@@ -119,16 +110,8 @@ pub(crate) fn tags(line: &str) -> BTreeMap<&str, &str> {
 
 /// The command of a line.
 pub(crate) fn command(line: &str) -> &str {
-    let line = if line.starts_with('@') {
-        line.split_once(' ').unwrap().1
-    } else {
-        line
-    };
-    let line = if line.starts_with(':') {
-        line.split_once(' ').unwrap().1
-    } else {
-        line
-    };
+    let line = if line.starts_with('@') { line.split_once(' ').unwrap().1 } else { line };
+    let line = if line.starts_with(':') { line.split_once(' ').unwrap().1 } else { line };
     line.split(' ').next().unwrap()
 }
 

@@ -31,16 +31,7 @@ async fn traffic_is_ordered_awaited_and_read_back_from_the_ledger() {
 
     let order = json!({ "rate": 1000, "seconds": 0.3, "wait": true }).to_string();
     let (status, body) = request(addr, "POST", "/traffic", &order).await;
-    assert_eq!(
-        (status, serde_json::from_str(&body).unwrap()),
-        (
-            200,
-            Progress {
-                running: false,
-                said: 300
-            }
-        )
-    );
+    assert_eq!((status, serde_json::from_str(&body).unwrap()), (200, Progress { running: false, said: 300 }));
     let (_, body) = request(addr, "GET", "/ledger", "").await;
     let ledger: Ledger = serde_json::from_str(&body).unwrap();
     assert_eq!(ledger, simulator.ledger().await);
@@ -49,11 +40,7 @@ async fn traffic_is_ordered_awaited_and_read_back_from_the_ledger() {
 
 #[tokio::test]
 async fn after_stop_the_ledger_is_final() {
-    let simulator = simulator(Config {
-        rate: Some(5_000.0),
-        ..Config::default()
-    })
-    .await;
+    let simulator = simulator(Config { rate: Some(5_000.0), ..Config::default() }).await;
     let addr = simulator.http_addr.unwrap();
     let mut client = Client::joined(simulator.irc_addr, 20).await;
     client.until("PRIVMSG").await;
@@ -73,10 +60,7 @@ async fn connections_are_listed_and_told_to_reconnect() {
     let mut client = Client::joined(simulator.irc_addr, 3).await;
     let (_, body) = request(addr, "GET", "/connections", "").await;
     let connections: Value = serde_json::from_str(&body).unwrap();
-    assert_eq!(
-        (&connections[0]["nick"], &connections[0]["channels"]),
-        (&json!("justinfan42"), &json!(3))
-    );
+    assert_eq!((&connections[0]["nick"], &connections[0]["channels"]), (&json!("justinfan42"), &json!(3)));
 
     let (status, body) = request(addr, "POST", "/reconnect", r#"{"all":true,"grace_ms":10}"#).await;
     assert_eq!((status, body.as_str()), (200, r#"{"connections":[1]}"#));

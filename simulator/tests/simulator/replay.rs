@@ -8,18 +8,11 @@ use clamor_simulator::{Config, ReplayConfig, ReplayError, ReplayStart, Simulator
 use crate::client::{Client, simulator};
 
 fn sample() -> PathBuf {
-    PathBuf::from(concat!(
-        env!("CARGO_MANIFEST_DIR"),
-        "/../chat/tests/fixtures/chat-sample.irc"
-    ))
+    PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../chat/tests/fixtures/chat-sample.irc"))
 }
 
 fn config(file: PathBuf, start: ReplayStart) -> Config {
-    Config {
-        channels: 0,
-        replay: Some(ReplayConfig { file, start }),
-        ..Config::default()
-    }
+    Config { channels: 0, replay: Some(ReplayConfig { file, start }), ..Config::default() }
 }
 
 #[tokio::test]
@@ -43,11 +36,8 @@ async fn a_recorded_file_is_said_as_it_was_once_its_channel_is_joined() {
     assert_eq!(ledger.chatters.len(), 87);
     let totals = ledger.totals();
     assert_eq!((totals.emotes, totals.characters, totals.words), (756, 41_306, 5_136));
-    let emotes: BTreeMap<&str, u64> = ledger
-        .emotes
-        .iter()
-        .map(|row| (row.emote_id.as_str(), row.occurrences))
-        .collect();
+    let emotes: BTreeMap<&str, u64> =
+        ledger.emotes.iter().map(|row| (row.emote_id.as_str(), row.occurrences)).collect();
     assert_eq!(emotes.len(), 18);
     assert_eq!(ledger.channel("nymn").unwrap().channel_id, 62_300_805);
 }

@@ -19,15 +19,8 @@ async fn a_reader_that_trusts_the_ca_joins_over_tls() {
     let folder = tempfile::tempdir().unwrap();
     let ca_file = folder.path().join("ca.pem");
     let listen = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
-    let tls = Some(TlsConfig {
-        listen,
-        ca_file: ca_file.clone(),
-    });
-    let simulator = simulator(Config {
-        tls,
-        ..Config::default()
-    })
-    .await;
+    let tls = Some(TlsConfig { listen, ca_file: ca_file.clone() });
+    let simulator = simulator(Config { tls, ..Config::default() }).await;
 
     let mut roots = RootCertStore::empty();
     roots.add(CertificateDer::from_pem_file(&ca_file).unwrap()).unwrap();
@@ -40,10 +33,7 @@ async fn a_reader_that_trusts_the_ca_joins_over_tls() {
     let addr = simulator.tls_addr.unwrap();
     for name in ["localhost", "127.0.0.1"] {
         let stream = TcpStream::connect(addr).await.unwrap();
-        let stream = connector
-            .connect(ServerName::try_from(name).unwrap(), stream)
-            .await
-            .unwrap();
+        let stream = connector.connect(ServerName::try_from(name).unwrap(), stream).await.unwrap();
         let mut client = Client::over(stream);
         client.log_in("CAP REQ :twitch.tv/tags").await;
         client.join_first(2).await;
@@ -55,15 +45,8 @@ async fn a_reader_that_trusts_the_ca_joins_over_tls() {
 async fn plain_text_on_the_tls_port_is_closed_and_harms_nobody() {
     let folder = tempfile::tempdir().unwrap();
     let listen = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
-    let tls = Some(TlsConfig {
-        listen,
-        ca_file: folder.path().join("ca.pem"),
-    });
-    let simulator = simulator(Config {
-        tls,
-        ..Config::default()
-    })
-    .await;
+    let tls = Some(TlsConfig { listen, ca_file: folder.path().join("ca.pem") });
+    let simulator = simulator(Config { tls, ..Config::default() }).await;
     let stream = TcpStream::connect(simulator.tls_addr.unwrap()).await.unwrap();
     let mut client = Client::over(stream);
     client.send("NICK justinfan1").await;

@@ -10,24 +10,14 @@ const CHANNELS: usize = 12;
 
 async fn said(simulator: &Simulator, utterances: f64) -> Ledger {
     let handle = simulator.handle();
-    let order = Order {
-        rate: utterances * 2.0,
-        seconds: Some(0.5),
-        wait_for_readers: true,
-    };
+    let order = Order { rate: utterances * 2.0, seconds: Some(0.5), wait_for_readers: true };
     handle.start_traffic(order).await.unwrap();
     handle.traffic_finished().await;
     handle.ledger().await
 }
 
 fn config(seed: u64) -> Config {
-    Config {
-        channels: CHANNELS,
-        chatters: 300,
-        seed,
-        detail: Detail::Ids,
-        ..Config::default()
-    }
+    Config { channels: CHANNELS, chatters: 300, seed, detail: Detail::Ids, ..Config::default() }
 }
 
 /// Says 20,000 utterances while somebody listens to everything.
@@ -51,16 +41,12 @@ async fn heard_and_said() -> (Vec<String>, Ledger) {
 /// Counts a line as a reader would.
 fn count(line: &str, counts: &mut Counts) {
     let tags = tags(line);
-    let mirrored = tags
-        .get("source-room-id")
-        .is_some_and(|source| Some(source) != tags.get("room-id"));
+    let mirrored = tags.get("source-room-id").is_some_and(|source| Some(source) != tags.get("room-id"));
     match command(line) {
         "PRIVMSG" | "USERNOTICE" if mirrored => counts.mirrored += 1,
         "PRIVMSG" => {
             let text = text(line);
-            let text = text
-                .strip_prefix("\u{1}ACTION ")
-                .map_or(text, |text| text.strip_suffix('\u{1}').unwrap());
+            let text = text.strip_prefix("\u{1}ACTION ").map_or(text, |text| text.strip_suffix('\u{1}').unwrap());
             counts.messages += 1;
             counts.characters += text.chars().count() as u64;
             counts.words += text.replace('\u{e0000}', "").split_whitespace().count() as u64;
@@ -87,9 +73,7 @@ fn count(line: &str, counts: &mut Counts) {
 
 fn emotes(tag: &str) -> BTreeMap<&str, u64> {
     let emotes = tag.split('/').filter_map(|emote| emote.split_once(':'));
-    emotes
-        .map(|(id, places)| (id, places.split(',').count() as u64))
-        .collect()
+    emotes.map(|(id, places)| (id, places.split(',').count() as u64)).collect()
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -104,12 +88,7 @@ async fn every_sum_of_the_ledger_is_what_a_raw_reader_counts() {
     let said = ledger.channel_totals();
     assert_eq!(said.len(), by_channel.len());
     for row in &ledger.channels {
-        assert_eq!(
-            said.get(&row.channel_id),
-            by_channel.get(row.login.as_str()),
-            "#{}",
-            row.login
-        );
+        assert_eq!(said.get(&row.channel_id), by_channel.get(row.login.as_str()), "#{}", row.login);
     }
     let Counts {
         messages,
@@ -161,19 +140,13 @@ async fn phrases_emotes_and_chatters_are_what_a_raw_reader_counts() {
     let mut minutes: BTreeMap<(u64, u64), BTreeSet<u64>> = BTreeMap::new();
     for line in lines.iter().filter(|line| command(line) == "PRIVMSG") {
         let tags = tags(line);
-        if tags
-            .get("source-room-id")
-            .is_some_and(|source| *source != tags["room-id"])
-        {
+        if tags.get("source-room-id").is_some_and(|source| *source != tags["room-id"]) {
             continue;
         }
         let number = |name: &str| tags[name].parse::<u64>().unwrap();
         let (room, chatter) = (number("room-id"), number("user-id"));
         *chatters.entry((room, chatter)).or_default() += 1;
-        minutes
-            .entry((room, number("tmi-sent-ts") / 60_000 * 60_000))
-            .or_default()
-            .insert(chatter);
+        minutes.entry((room, number("tmi-sent-ts") / 60_000 * 60_000)).or_default().insert(chatter);
         for (emote, occurrences) in emotes(tags["emotes"]) {
             *by_emote.entry((room, emote.to_owned())).or_default() += occurrences;
         }
@@ -185,31 +158,13 @@ async fn phrases_emotes_and_chatters_are_what_a_raw_reader_counts() {
     }
     phrases.retain(|_, matches| *matches > 0);
 
+    assert_eq!(sum(ledger.phrases.iter().map(|row| ((row.channel_id, row.phrase.as_str()), row.matches))), phrases);
     assert_eq!(
-        sum(ledger
-            .phrases
-            .iter()
-            .map(|row| ((row.channel_id, row.phrase.as_str()), row.matches))),
-        phrases
-    );
-    assert_eq!(
-        sum(ledger
-            .emotes
-            .iter()
-            .map(|row| ((row.channel_id, row.emote_id.clone()), row.occurrences))),
+        sum(ledger.emotes.iter().map(|row| ((row.channel_id, row.emote_id.clone()), row.occurrences))),
         by_emote
     );
-    assert_eq!(
-        sum(ledger
-            .chatters
-            .iter()
-            .map(|row| ((row.channel_id, row.chatter_id), row.messages))),
-        chatters
-    );
-    let daily = ledger
-        .chatter_emotes
-        .iter()
-        .map(|row| ((row.channel_id, row.emote_id.clone()), row.occurrences));
+    assert_eq!(sum(ledger.chatters.iter().map(|row| ((row.channel_id, row.chatter_id), row.messages))), chatters);
+    let daily = ledger.chatter_emotes.iter().map(|row| ((row.channel_id, row.emote_id.clone()), row.occurrences));
     assert_eq!(sum(daily), by_emote);
     let uniques: BTreeMap<_, _> = ledger
         .minutes
@@ -217,13 +172,7 @@ async fn phrases_emotes_and_chatters_are_what_a_raw_reader_counts() {
         .filter(|row| row.unique_chatters > 0)
         .map(|row| ((row.channel_id, row.minute_ms), row.unique_chatters))
         .collect();
-    assert_eq!(
-        uniques,
-        minutes
-            .into_iter()
-            .map(|(key, chatters)| (key, chatters.len() as u64))
-            .collect()
-    );
+    assert_eq!(uniques, minutes.into_iter().map(|(key, chatters)| (key, chatters.len() as u64)).collect());
 }
 
 fn sum<K: Ord>(rows: impl Iterator<Item = (K, u64)>) -> BTreeMap<K, u64> {
@@ -242,19 +191,12 @@ async fn emotes_stand_at_the_code_points_that_their_tag_names() {
     for line in lines.iter().filter(|line| command(line) == "PRIVMSG") {
         let text = text(line);
         let points: Vec<char> = text.strip_prefix("\u{1}ACTION ").unwrap_or(text).chars().collect();
-        for (id, places) in tags(line)["emotes"]
-            .split('/')
-            .filter_map(|emote| emote.split_once(':'))
-        {
+        for (id, places) in tags(line)["emotes"].split('/').filter_map(|emote| emote.split_once(':')) {
             for place in places.split(',') {
                 let (first, last) = place.split_once('-').unwrap();
                 let (first, last): (usize, usize) = (first.parse().unwrap(), last.parse().unwrap());
                 let name: String = points[first..=last].iter().collect();
-                assert_eq!(
-                    *names.entry(id.to_owned()).or_insert_with(|| name.clone()),
-                    name,
-                    "{line}"
-                );
+                assert_eq!(*names.entry(id.to_owned()).or_insert_with(|| name.clone()), name, "{line}");
                 shifted += usize::from(points[..first].iter().any(|point| point.len_utf16() > 1));
             }
         }
@@ -265,20 +207,10 @@ async fn emotes_stand_at_the_code_points_that_their_tag_names() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_mirrored_copy_has_an_id_of_its_own_and_its_originals_source() {
     let (lines, _) = heard_and_said().await;
-    let shared: Vec<_> = lines
-        .iter()
-        .map(|line| tags(line))
-        .filter(|tags| tags.contains_key("source-id"))
-        .collect();
-    let originals: BTreeMap<_, _> = shared
-        .iter()
-        .filter(|tags| tags["room-id"] == tags["source-room-id"])
-        .map(|tags| (tags["id"], tags))
-        .collect();
-    let copies: Vec<_> = shared
-        .iter()
-        .filter(|tags| tags["room-id"] != tags["source-room-id"])
-        .collect();
+    let shared: Vec<_> = lines.iter().map(|line| tags(line)).filter(|tags| tags.contains_key("source-id")).collect();
+    let originals: BTreeMap<_, _> =
+        shared.iter().filter(|tags| tags["room-id"] == tags["source-room-id"]).map(|tags| (tags["id"], tags)).collect();
+    let copies: Vec<_> = shared.iter().filter(|tags| tags["room-id"] != tags["source-room-id"]).collect();
     assert!(!copies.is_empty());
     assert_eq!(copies.len(), originals.len());
     for copy in copies {
@@ -321,13 +253,7 @@ async fn first_words(seed: u64) -> Vec<String> {
         let parts = line.split(';').filter(|tag| !tag.starts_with("tmi-sent-ts="));
         parts.collect::<Vec<_>>().join(";")
     };
-    client
-        .heard()
-        .await
-        .iter()
-        .filter(|line| command(line) == "PRIVMSG")
-        .map(timeless)
-        .collect()
+    client.heard().await.iter().filter(|line| command(line) == "PRIVMSG").map(timeless).collect()
 }
 
 #[tokio::test]

@@ -46,18 +46,11 @@ pub struct Committer {
 impl Committer {
     /// Commits a Fast flush.
     pub async fn fast(self, from_seq: u64, flush: FastFlush) -> Done {
-        let FastFlush {
-            position,
-            delta,
-            sent_ms,
-        } = flush;
+        let FastFlush { position, delta, sent_ms } = flush;
         let mut tries = Tries::of(&self, Group::Fast, CommitKind::Fast);
         loop {
             let created = &self.stream_created;
-            let outcome = self
-                .store
-                .commit_fast(&self.claim, from_seq, &position, created, &delta)
-                .await;
+            let outcome = self.store.commit_fast(&self.claim, from_seq, &position, created, &delta).await;
             if let Some(done) = tries.judge(outcome, &position).await {
                 if matches!(done, Done::Committed { .. }) {
                     self.metrics.lag(&sent_ms, now_ms());
@@ -72,10 +65,7 @@ impl Committer {
         let SlowFlush { position, delta } = flush;
         let mut tries = Tries::of(&self, Group::Slow(slice), CommitKind::Slow);
         loop {
-            let outcome = self
-                .store
-                .commit_slow(&self.claim, slice, from_seq, &position, &delta)
-                .await;
+            let outcome = self.store.commit_slow(&self.claim, slice, from_seq, &position, &delta).await;
             if let Some(done) = tries.judge(outcome, &position).await {
                 return done;
             }
@@ -128,23 +118,13 @@ impl Tries {
     /// How the commit ended; none: try again, the wait is over.
     async fn judge(&mut self, outcome: Result<Committed, CommitError>, to: &Position) -> Option<Done> {
         match outcome {
-            Ok(Committed {
-                rows,
-                millis: _,
-                refused,
-            }) => {
+            Ok(Committed { rows, millis: _, refused }) => {
                 let took = self.began.elapsed();
-                self.metrics
-                    .committed(self.kind, usize::try_from(rows).unwrap_or(usize::MAX), took);
+                self.metrics.committed(self.kind, usize::try_from(rows).unwrap_or(usize::MAX), took);
                 if self.said {
                     tracing::info!(shard = self.shard, "the store is back");
                 }
-                Some(Done::Committed {
-                    group: self.group,
-                    at: (to.seq, to.stream_time_ms),
-                    took,
-                    refused,
-                })
+                Some(Done::Committed { group: self.group, at: (to.seq, to.stream_time_ms), took, refused })
             }
             Err(CommitError::Fenced) => Some(Done::Fenced),
             Err(CommitError::Unavailable(error)) => {

@@ -28,10 +28,7 @@ pub struct Groups {
 
 impl Groups {
     /// Nobody: warm-up.
-    pub const NONE: Self = Self {
-        fast: false,
-        slow: [false; SLICES as usize],
-    };
+    pub const NONE: Self = Self { fast: false, slow: [false; SLICES as usize] };
 
     /// Whether any group counts.
     #[must_use]
@@ -92,10 +89,7 @@ impl Counter {
     }
 
     fn channel(&mut self, event: &Event, at_ms: Millis) -> &mut super::delta::ChannelCounts {
-        self.fast
-            .channels
-            .entry((event.channel_id, window::minute(at_ms)))
-            .or_default()
+        self.fast.channels.entry((event.channel_id, window::minute(at_ms))).or_default()
     }
 
     fn message(&mut self, event: &Event, message: &Message, at_ms: Millis, groups: Groups, plan: &ActivePlan) {
@@ -117,10 +111,7 @@ impl Counter {
         let chatter = chatter_id(message);
         if chatter != 0 && groups.slow[usize::from(slice_of(chatter))] {
             let row = (event.channel_id, window::hour(at_ms), chatter);
-            let counts = self.slow[usize::from(slice_of(chatter))]
-                .chatters
-                .entry(row)
-                .or_default();
+            let counts = self.slow[usize::from(slice_of(chatter))].chatters.entry(row).or_default();
             counts.messages += 1;
             counts.characters += characters;
             counts.words += words;
@@ -140,15 +131,7 @@ impl Counter {
             counts.messages += 1;
             if news {
                 let (provider_id, name) = (emote.id.clone(), emote.name.clone());
-                self.fast.emote_names.insert(
-                    id,
-                    EmoteName {
-                        provider: TWITCH,
-                        provider_id,
-                        name,
-                        at_ms,
-                    },
-                );
+                self.fast.emote_names.insert(id, EmoteName { provider: TWITCH, provider_id, name, at_ms });
             }
         }
     }
@@ -164,15 +147,7 @@ impl Counter {
             if news {
                 // Only where the fast group is ahead and has told the name already: tell it again, it changes nothing.
                 let (provider_id, name) = (emote.id.clone(), emote.name.clone());
-                self.fast.emote_names.insert(
-                    id,
-                    EmoteName {
-                        provider: TWITCH,
-                        provider_id,
-                        name,
-                        at_ms,
-                    },
-                );
+                self.fast.emote_names.insert(id, EmoteName { provider: TWITCH, provider_id, name, at_ms });
             }
         }
     }
@@ -182,16 +157,8 @@ impl Counter {
         if wire.login.is_empty() || !self.chatters.is_news(chatter, &wire.login, &wire.display_name) {
             return;
         }
-        let display_name = if wire.display_name.is_empty() {
-            &wire.login
-        } else {
-            &wire.display_name
-        };
-        let name = ChatterName {
-            login: wire.login.clone(),
-            display_name: display_name.clone(),
-            at_ms,
-        };
+        let display_name = if wire.display_name.is_empty() { &wire.login } else { &wire.display_name };
+        let name = ChatterName { login: wire.login.clone(), display_name: display_name.clone(), at_ms };
         let names = &mut self.slow[usize::from(slice_of(chatter))].chatter_names;
         match names.get(&chatter) {
             Some(newer) if newer.at_ms > at_ms => {}
@@ -203,11 +170,7 @@ impl Counter {
 
     fn phrases(&mut self, event: &Event, message: &Message, at_ms: Millis, plan: &ActivePlan) {
         let Some(matcher) = &plan.phrases.matcher else { return };
-        let Some(active) = plan
-            .channels
-            .get(&event.channel_id)
-            .and_then(|channel| channel.active.as_ref())
-        else {
+        let Some(active) = plan.channels.get(&event.channel_id).and_then(|channel| channel.active.as_ref()) else {
             return;
         };
         let minute = window::minute(at_ms);
@@ -237,8 +200,8 @@ impl Counter {
         let Some(kind) = chat_event_kind(event) else { return };
         let channel = self.channel(event, at_ms);
         match kind {
-            // Who begins or goes on to pay for a subscription of their own.
-            "sub" | "resub" | "gift_upgrade" | "prime_upgrade" => channel.subs += 1,
+            // An upgrade announces that somebody will go on to pay; the subscription itself comes as a sub or resub.
+            "sub" | "resub" => channel.subs += 1,
             // By recipient: the announcement of many (`mystery_gift`) is followed by each of them.
             "sub_gift" => channel.gifts += 1,
             "raid" => channel.raids += 1,
@@ -247,12 +210,7 @@ impl Counter {
             "deletion" => channel.deletions += 1,
             _ => {}
         }
-        let Details {
-            chatter_id,
-            target_id,
-            amount,
-            text,
-        } = details(event);
+        let Details { chatter_id, target_id, amount, text } = details(event);
         self.fast.chat_events.push(ChatEvent {
             channel_id: event.channel_id,
             sent_at_ms: at_ms,
@@ -284,14 +242,10 @@ fn details(event: &Event) -> Details {
             text: clear.target_login.clone(),
             ..Details::default()
         },
-        Some(Kind::ClearMessage(clear)) => Details {
-            text: format!("{} {}", clear.login, clear.target_message_id),
-            ..Details::default()
-        },
-        Some(Kind::RoomState(state)) => Details {
-            text: room_settings(state),
-            ..Details::default()
-        },
+        Some(Kind::ClearMessage(clear)) => {
+            Details { text: format!("{} {}", clear.login, clear.target_message_id), ..Details::default() }
+        }
+        Some(Kind::RoomState(state)) => Details { text: room_settings(state), ..Details::default() },
         _ => Details::default(),
     }
 }
@@ -299,18 +253,10 @@ fn details(event: &Event) -> Details {
 /// `amount`: gifts, raiders, bits or a milestone's value where said, else months. `text`: what was written, else the
 /// recipient of a gift, else the subscription's plan, else (of kinds without a name here) Twitch's own name.
 fn notice_details(notice: &UserNotice) -> Details {
-    let amount = if notice.amount > 0 {
-        notice.amount
-    } else {
-        u64::from(notice.months)
-    };
+    let amount = if notice.amount > 0 { notice.amount } else { u64::from(notice.months) };
     let other = notice.kind() == NoticeKind::Other;
     let texts = [&notice.text, &notice.recipient_login, &notice.plan];
-    let text = if other {
-        Some(&notice.msg_id)
-    } else {
-        texts.into_iter().find(|text| !text.is_empty())
-    };
+    let text = if other { Some(&notice.msg_id) } else { texts.into_iter().find(|text| !text.is_empty()) };
     Details {
         chatter_id: notice.chatter.as_ref().map_or(0, |chatter| chatter.id),
         target_id: notice.recipient_id,
@@ -321,13 +267,7 @@ fn notice_details(notice: &UserNotice) -> Details {
 
 /// The settings that the line had, as `name=value`, separated by spaces.
 fn room_settings(state: &RoomState) -> String {
-    let RoomState {
-        emote_only,
-        followers_only_minutes,
-        unique_only,
-        slow_seconds,
-        subscribers_only,
-    } = state;
+    let RoomState { emote_only, followers_only_minutes, unique_only, slow_seconds, subscribers_only } = state;
     let settings = [
         emote_only.map(|on| format!("emote_only={on}")),
         followers_only_minutes.map(|minutes| format!("followers_only_minutes={minutes}")),

@@ -60,18 +60,13 @@ impl Coverage {
             });
             entry.since_ms.insert(channel_id, since_ms);
         }
-        Self {
-            open,
-            ..Self::default()
-        }
+        Self { open, ..Self::default() }
     }
 
     /// The connection hears the channel from `at_ms` on: a join, or the first line after a jump.
     pub fn hear(&mut self, source: Source, channel_id: ChannelId, at_ms: Millis) {
-        let connection = self.open.entry(source).or_insert_with(|| Connection {
-            heard_ms: at_ms,
-            since_ms: FxHashMap::default(),
-        });
+        let connection =
+            self.open.entry(source).or_insert_with(|| Connection { heard_ms: at_ms, since_ms: FxHashMap::default() });
         if connection.since_ms.contains_key(&channel_id) {
             return;
         }
@@ -81,12 +76,7 @@ impl Coverage {
         }
         connection.since_ms.insert(channel_id, at_ms);
         let (instance, connection) = source;
-        self.changes.push(CoverageChange::Open {
-            channel_id,
-            instance,
-            connection,
-            since_ms: at_ms,
-        });
+        self.changes.push(CoverageChange::Open { channel_id, instance, connection, since_ms: at_ms });
     }
 
     /// The connection does not hear the channel any more.
@@ -105,12 +95,7 @@ impl Coverage {
     pub fn snapshot(&mut self, source: Source, channel_ids: &[ChannelId], at_ms: Millis) {
         let listed: FxHashSet<ChannelId> = channel_ids.iter().copied().collect();
         let mut absent: Vec<ChannelId> = self.open.get(&source).map_or_else(Vec::new, |connection| {
-            connection
-                .since_ms
-                .keys()
-                .copied()
-                .filter(|channel| !listed.contains(channel))
-                .collect()
+            connection.since_ms.keys().copied().filter(|channel| !listed.contains(channel)).collect()
         });
         absent.sort_unstable();
         for &channel_id in channel_ids {
@@ -137,11 +122,7 @@ impl Coverage {
             self.heard.remove(&source);
             let mut channels: Vec<ChannelId> = connection.since_ms.into_keys().collect();
             channels.sort_unstable();
-            self.changes.extend(
-                channels
-                    .into_iter()
-                    .map(|channel| close(source, channel, connection.heard_ms)),
-            );
+            self.changes.extend(channels.into_iter().map(|channel| close(source, channel, connection.heard_ms)));
         }
     }
 
@@ -174,11 +155,7 @@ impl Coverage {
     }
 
     fn drop_if_empty(&mut self, source: Source) {
-        if self
-            .open
-            .get(&source)
-            .is_some_and(|connection| connection.since_ms.is_empty())
-        {
+        if self.open.get(&source).is_some_and(|connection| connection.since_ms.is_empty()) {
             self.open.remove(&source);
             self.heard.remove(&source);
         }
@@ -188,9 +165,7 @@ impl Coverage {
     /// more than four minutes after it was received is to count only where nobody else covers its time.
     #[must_use]
     pub fn is_open_elsewhere(&self, source: Source, channel_id: ChannelId) -> bool {
-        self.open
-            .iter()
-            .any(|(other, connection)| *other != source && connection.since_ms.contains_key(&channel_id))
+        self.open.iter().any(|(other, connection)| *other != source && connection.since_ms.contains_key(&channel_id))
     }
 
     /// The changes since the last call, in stream order, and until when connections were heard.
@@ -206,12 +181,7 @@ impl Coverage {
 }
 
 fn close(source: Source, channel_id: ChannelId, until_ms: Millis) -> CoverageChange {
-    CoverageChange::Close {
-        channel_id,
-        instance: source.0,
-        connection: source.1,
-        until_ms,
-    }
+    CoverageChange::Close { channel_id, instance: source.0, connection: source.1, until_ms }
 }
 
 /// A worker's clock may be wrong: no coverage further ahead of stream time than an event may be.
@@ -228,12 +198,7 @@ mod tests {
     const B: Source = (2, 1);
 
     fn opened(source: Source, channel_id: ChannelId, since_ms: Millis) -> CoverageChange {
-        CoverageChange::Open {
-            channel_id,
-            instance: source.0,
-            connection: source.1,
-            since_ms,
-        }
+        CoverageChange::Open { channel_id, instance: source.0, connection: source.1, since_ms }
     }
 
     #[test]

@@ -144,15 +144,8 @@ pub struct ChatEvent {
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[expect(missing_docs, reason = "columns of wanted")]
 pub enum WantedChange {
-    Begin {
-        channel_id: ChannelId,
-        login: String,
-        since_ms: Millis,
-    },
-    End {
-        channel_id: ChannelId,
-        until_ms: Millis,
-    },
+    Begin { channel_id: ChannelId, login: String, since_ms: Millis },
+    End { channel_id: ChannelId, until_ms: Millis },
 }
 
 /// A change of coverage, in stream order.

@@ -50,10 +50,7 @@ mod tests {
 
     #[test]
     fn slow_commits_make_larger_ones() {
-        assert_eq!(
-            fast_interval(Duration::from_millis(400), 0, 300),
-            Duration::from_millis(800)
-        );
+        assert_eq!(fast_interval(Duration::from_millis(400), 0, 300), Duration::from_millis(800));
         assert_eq!(fast_interval(Duration::from_secs(9), 0, 300), LATE);
     }
 

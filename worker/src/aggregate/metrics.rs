@@ -135,26 +135,15 @@ impl AggregateMetrics {
     pub fn new(registry: &Registry) -> Result<Self, prometheus::Error> {
         let metrics = Self {
             messages: counters("messages_total", "Events counted, by kind", "kind")?,
-            duplicates: IntCounter::new(
-                name("duplicates_total"),
-                "Events that were counted before, by their key",
-            )?,
+            duplicates: IntCounter::new(name("duplicates_total"), "Events that were counted before, by their key")?,
             dropped: counters("dropped_total", "What was read and not counted, by reason", "reason")?,
-            dead_letters: counters(
-                "dead_letters_total",
-                "What was sent to the dead letters, by reason",
-                "reason",
-            )?,
+            dead_letters: counters("dead_letters_total", "What was sent to the dead letters, by reason", "reason")?,
             number_jumps: IntCounter::new(name("number_jumps_total"), "Holes in the batch numbers of an instance")?,
             alarms: counters("alarms_total", "What somebody should look at, by reason", "reason")?,
             commit_lag: Histogram::with_opts(lag_options())?,
             commit_seconds: histograms("commit_seconds", "Time of a commit, by group", &SECONDS)?,
             commit_rows: histograms("commit_rows", "Rows of a commit, by group", &ROWS)?,
-            commit_retries: counters(
-                "commit_retries_total",
-                "Commits that had to be tried again, by group",
-                "group",
-            )?,
+            commit_retries: counters("commit_retries_total", "Commits that had to be tried again, by group", "group")?,
             warm_up_seconds: Histogram::with_opts(
                 HistogramOpts::new(name("warm_up_seconds"), "Time from a claim to the first count")
                     .buckets(SECONDS.to_vec()),
@@ -237,9 +226,7 @@ impl AggregateMetrics {
         self.duplicates.inc_by(*duplicates);
         self.number_jumps.inc_by(*number_jumps);
         if *stream_holes > 0 {
-            self.alarms
-                .with_label_values(&[Alarm::StreamOverrun.reason()])
-                .inc_by(*stream_holes);
+            self.alarms.with_label_values(&[Alarm::StreamOverrun.reason()]).inc_by(*stream_holes);
         }
         let dropped = [
             (Dropped::RepeatedBatch, *repeated_batches),
@@ -269,9 +256,7 @@ impl AggregateMetrics {
 
     /// A commit ended well.
     pub fn committed(&self, kind: CommitKind, rows: usize, took: Duration) {
-        self.commit_seconds
-            .with_label_values(&[kind.label()])
-            .observe(took.as_secs_f64());
+        self.commit_seconds.with_label_values(&[kind.label()]).observe(took.as_secs_f64());
         self.commit_rows.with_label_values(&[kind.label()]).observe(rows as f64);
     }
 
@@ -301,12 +286,8 @@ impl AggregateMetrics {
     /// How a shard stands.
     pub fn shard(&self, shard: u16, unread: u64, keys: usize) {
         let label = shard.to_string();
-        self.unread
-            .with_label_values(&[&label])
-            .set(i64::try_from(unread).unwrap_or(i64::MAX));
-        self.dedupe_keys
-            .with_label_values(&[&label])
-            .set(i64::try_from(keys).unwrap_or(i64::MAX));
+        self.unread.with_label_values(&[&label]).set(i64::try_from(unread).unwrap_or(i64::MAX));
+        self.dedupe_keys.with_label_values(&[&label]).set(i64::try_from(keys).unwrap_or(i64::MAX));
     }
 
     /// A shard is not owned any more.
@@ -319,22 +300,14 @@ impl AggregateMetrics {
     }
 }
 
-const SECONDS: [f64; 14] = [
-    0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 15.0, 60.0,
-];
-const ROWS: [f64; 10] = [
-    1.0, 10.0, 50.0, 100.0, 250.0, 500.0, 1_000.0, 5_000.0, 20_000.0, 100_000.0,
-];
+const SECONDS: [f64; 14] = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 15.0, 60.0];
+const ROWS: [f64; 10] = [1.0, 10.0, 50.0, 100.0, 250.0, 500.0, 1_000.0, 5_000.0, 20_000.0, 100_000.0];
 
 /// Fine around the promise (p99 within 350 ms), so that the quantile is read from the buckets.
 fn lag_options() -> HistogramOpts {
     let mut buckets: Vec<f64> = (1..=20).map(|step| f64::from(step) * 0.025).collect();
     buckets.extend([0.6, 0.75, 1.0, 1.5, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0, 3_600.0]);
-    HistogramOpts::new(
-        name("commit_lag_seconds"),
-        "From Twitch's timestamp of a line to its commit",
-    )
-    .buckets(buckets)
+    HistogramOpts::new(name("commit_lag_seconds"), "From Twitch's timestamp of a line to its commit").buckets(buckets)
 }
 
 fn name(what: &str) -> String {
@@ -350,8 +323,5 @@ fn gauges(what: &str, help: &str) -> Result<IntGaugeVec, prometheus::Error> {
 }
 
 fn histograms(what: &str, help: &str, buckets: &[f64]) -> Result<HistogramVec, prometheus::Error> {
-    HistogramVec::new(
-        HistogramOpts::new(name(what), help).buckets(buckets.to_vec()),
-        &["group"],
-    )
+    HistogramVec::new(HistogramOpts::new(name(what), help).buckets(buckets.to_vec()), &["group"])
 }

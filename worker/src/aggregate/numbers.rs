@@ -41,44 +41,26 @@ impl Numbers {
     /// From what was committed at `stream_time_ms`.
     #[must_use]
     pub fn restore(numbers: &[(u64, u64)], stream_time_ms: Millis) -> Self {
-        let last = numbers
-            .iter()
-            .map(|&(instance, number)| {
-                (
-                    instance,
-                    Last {
-                        number,
-                        seen_ms: stream_time_ms,
-                    },
-                )
-            })
-            .collect();
+        let last =
+            numbers.iter().map(|&(instance, number)| (instance, Last { number, seen_ms: stream_time_ms })).collect();
         Self { last }
     }
 
     /// Judges a batch and remembers its number.
     pub fn observe(&mut self, instance: u64, number: u64, stream_time_ms: Millis) -> Step {
-        let entry = self.last.entry(instance).or_insert(Last {
-            number: 0,
-            seen_ms: stream_time_ms,
-        });
+        let entry = self.last.entry(instance).or_insert(Last { number: 0, seen_ms: stream_time_ms });
         entry.seen_ms = stream_time_ms;
         if number <= entry.number {
             return Step::Repeated;
         }
-        let step = if number == entry.number + 1 {
-            Step::Next
-        } else {
-            Step::Jump
-        };
+        let step = if number == entry.number + 1 { Step::Next } else { Step::Jump };
         entry.number = number;
         step
     }
 
     /// Forgets who has been silent for too long. Called when a generation ends.
     pub fn forget(&mut self, stream_time_ms: Millis) {
-        self.last
-            .retain(|_, last| last.seen_ms + FORGET_AFTER_MS > stream_time_ms);
+        self.last.retain(|_, last| last.seen_ms + FORGET_AFTER_MS > stream_time_ms);
         if self.last.len() > MAX_INSTANCES {
             let mut seen: Vec<(Millis, u64)> = self.last.iter().map(|(id, last)| (last.seen_ms, *id)).collect();
             seen.sort_unstable();

@@ -1,6 +1,7 @@
 //! One shard from claim to release: look at the stream, warm up, work, hand over.
 
-use super::commit::{Committer, Done, now_ms};
+use super::commit::{Committer, Done};
+use super::delta::Millis;
 use super::delta::{FastDelta, Group, Position, Restored, SLICES, SlowDelta};
 use super::history::{self, Known};
 use super::metrics::{AggregateMetrics, Alarm};
@@ -124,11 +125,18 @@ impl Owner {
         }
     }
 
-    /// Rolls up what is due and gives the shard back.
+    /// Rolls up all that is dirty, open windows too, and gives the shard back.
     async fn release(&self, claim: &Claim) {
         let released = async {
-            if let Err(error) = self.store.roll_up(claim, now_ms()).await {
-                tracing::info!(shard = claim.shard, "roll-up is left to the next owner: {error}");
+            loop {
+                match self.store.roll_up(claim, Millis::MAX).await {
+                    Ok(0) => break,
+                    Ok(_) => {}
+                    Err(error) => {
+                        tracing::info!(shard = claim.shard, "roll-up is left to the next owner: {error}");
+                        break;
+                    }
+                }
             }
             self.store.release(claim).await
         };
@@ -162,13 +170,7 @@ impl Owner {
 
     /// Takes the shard over; none: it was lost on the way.
     async fn begin(&self, claim: &Arc<Claim>) -> Option<Session> {
-        let TakeOver {
-            restored,
-            state,
-            lowest,
-            start,
-            cold,
-        } = self.take_over(claim).await?;
+        let TakeOver { restored, state, lowest, start, cold } = self.take_over(claim).await?;
         let plan = self.plan(&lowest.plan).await;
         let mut shard = Shard::restore(&restored, plan);
         if cold {
@@ -238,27 +240,14 @@ impl Owner {
             None => claim.restored.clone(),
             Some(_) => {
                 let seq = history::read_on_after(&self.bus, known, &state, shard).await?;
-                let found = if seq > 0 {
-                    self.bus.message_id_at(shard, seq).await?
-                } else {
-                    None
-                };
+                let found = if seq > 0 { self.bus.message_id_at(shard, seq).await? } else { None };
                 let msg_id = found.map(|found| found.msg_id).unwrap_or_default();
                 history::rebase(&claim.restored, &state.created, seq, &msg_id)
             }
         };
         let lowest = lowest(&restored);
         let (start, cold) = self.start(shard, &lowest, &state).await?;
-        Ok((
-            TakeOver {
-                restored,
-                state,
-                lowest,
-                start,
-                cold,
-            },
-            alarm,
-        ))
+        Ok((TakeOver { restored, state, lowest, start, cold }, alarm))
     }
 
     /// Where to read from, and whether there is nothing to warm up with.
@@ -290,18 +279,9 @@ impl Owner {
             "the stream is not the one that was counted: coverage ends"
         );
         let committer = self.committer(claim, &take_over.state.created);
-        let stands = |group: Group| {
-            claim
-                .restored
-                .positions
-                .get(&group.number())
-                .map_or(0, |position| position.seq)
-        };
+        let stands = |group: Group| claim.restored.positions.get(&group.number()).map_or(0, |position| position.seq);
         for slice in 0..SLICES {
-            let flush = SlowFlush {
-                position: take_over.lowest.clone(),
-                delta: SlowDelta::default(),
-            };
+            let flush = SlowFlush { position: take_over.lowest.clone(), delta: SlowDelta::default() };
             if let Done::Fenced = committer.clone().slow(slice, stands(Group::Slow(slice)), flush).await {
                 return false;
             }
@@ -309,16 +289,8 @@ impl Owner {
         let mut coverage = super::coverage::Coverage::restore(&claim.restored.open_coverage, &claim.restored.heard);
         coverage.end_all();
         let (coverage, heard) = coverage.take();
-        let delta = FastDelta {
-            coverage,
-            heard,
-            ..FastDelta::default()
-        };
-        let flush = FastFlush {
-            position: take_over.lowest.clone(),
-            delta,
-            sent_ms: Vec::new(),
-        };
+        let delta = FastDelta { coverage, heard, ..FastDelta::default() };
+        let flush = FastFlush { position: take_over.lowest.clone(), delta, sent_ms: Vec::new() };
         !matches!(committer.fast(stands(Group::Fast), flush).await, Done::Fenced)
     }
 }

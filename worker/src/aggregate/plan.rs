@@ -65,10 +65,7 @@ struct Scope {
 impl Scope {
     fn holds(&self, channel: &WantedChannel) -> bool {
         self.selector.matches(&channel.labels)
-            && self
-                .filter
-                .as_ref()
-                .is_none_or(|filter| filter.is_match(&channel.login))
+            && self.filter.as_ref().is_none_or(|filter| filter.is_match(&channel.login))
     }
 }
 
@@ -80,28 +77,14 @@ impl ActivePhrases {
         let mut usable: Vec<(&PhraseSpec, Scope)> = Vec::with_capacity(set.phrases.len());
         for phrase in &set.phrases {
             match login_filter(&phrase.channels) {
-                Ok(filter) => usable.push((
-                    phrase,
-                    Scope {
-                        selector: phrase.channels.selector.clone(),
-                        filter,
-                    },
-                )),
-                Err(problem) => bad.push(BadPhrase {
-                    name: phrase.name.clone(),
-                    problem: problem.to_string(),
-                }),
+                Ok(filter) => usable.push((phrase, Scope { selector: phrase.channels.selector.clone(), filter })),
+                Err(problem) => bad.push(BadPhrase { name: phrase.name.clone(), problem: problem.to_string() }),
             }
         }
         let matcher = build_matcher(&mut usable, &mut bad);
         let phrases = usable.iter().map(|(phrase, _)| active_phrase(phrase)).collect();
         let scopes = usable.into_iter().map(|(_, scope)| scope).collect();
-        Self {
-            phrases,
-            matcher,
-            bad,
-            scopes,
-        }
+        Self { phrases, matcher, bad, scopes }
     }
 }
 
@@ -121,80 +104,42 @@ impl ActivePlan {
     #[must_use]
     pub fn resolve(name: String, plan: &Plan, phrases: Arc<ActivePhrases>) -> Self {
         let channels = resolve_channels(plan, &phrases.scopes);
-        Self {
-            name,
-            channels,
-            phrases,
-        }
+        Self { name, channels, phrases }
     }
 
     /// What changes in the table of wanted channels when this plan comes into force at `at_ms`. `open` becomes what is
     /// open afterwards.
     pub fn want(&self, open: &mut FxHashMap<ChannelId, Millis>, at_ms: Millis) -> Vec<WantedChange> {
-        let mut ended: Vec<ChannelId> = open
-            .keys()
-            .copied()
-            .filter(|id| !self.channels.contains_key(id))
-            .collect();
+        let mut ended: Vec<ChannelId> = open.keys().copied().filter(|id| !self.channels.contains_key(id)).collect();
         ended.sort_unstable();
-        let mut begun: Vec<ChannelId> = self
-            .channels
-            .keys()
-            .copied()
-            .filter(|id| !open.contains_key(id))
-            .collect();
+        let mut begun: Vec<ChannelId> = self.channels.keys().copied().filter(|id| !open.contains_key(id)).collect();
         begun.sort_unstable();
         let mut changes = Vec::with_capacity(ended.len() + begun.len());
         for channel_id in ended {
             open.remove(&channel_id);
-            changes.push(WantedChange::End {
-                channel_id,
-                until_ms: at_ms,
-            });
+            changes.push(WantedChange::End { channel_id, until_ms: at_ms });
         }
         for channel_id in begun {
-            let ActiveChannel {
-                login,
-                since_ms,
-                active: _,
-            } = &self.channels[&channel_id];
+            let ActiveChannel { login, since_ms, active: _ } = &self.channels[&channel_id];
             open.insert(channel_id, *since_ms);
-            changes.push(WantedChange::Begin {
-                channel_id,
-                login: login.clone(),
-                since_ms: *since_ms,
-            });
+            changes.push(WantedChange::Begin { channel_id, login: login.clone(), since_ms: *since_ms });
         }
         changes
     }
 }
 
 fn active_phrase(phrase: &PhraseSpec) -> ActivePhrase {
-    let PhraseSpec {
-        name,
-        pattern,
-        case_sensitive,
-        log_messages,
-        channels: _,
-    } = phrase;
+    let PhraseSpec { name, pattern, case_sensitive, log_messages, channels: _ } = phrase;
     ActivePhrase {
         id: phrase_id(name, pattern, *case_sensitive),
         log_messages: *log_messages,
-        name: PhraseName {
-            name: name.clone(),
-            pattern: pattern.clone(),
-            case_sensitive: *case_sensitive,
-        },
+        name: PhraseName { name: name.clone(), pattern: pattern.clone(), case_sensitive: *case_sensitive },
     }
 }
 
 /// The filter must match the whole login.
 fn login_filter(scope: &ChannelScope) -> Result<Option<Regex>, regex::Error> {
-    scope
-        .login_pattern
-        .as_ref()
-        .map(|pattern| Regex::new(&format!(r"\A(?:{pattern})\z")))
-        .transpose()
+    scope.login_pattern.as_ref().map(|pattern| Regex::new(&format!(r"\A(?:{pattern})\z"))).transpose()
 }
 
 /// Builds the matcher of all phrases that compile; the others move from `usable` to `bad`.
@@ -202,19 +147,13 @@ fn build_matcher(usable: &mut Vec<(&PhraseSpec, Scope)>, bad: &mut Vec<BadPhrase
     while !usable.is_empty() {
         let specs: Vec<Spec> = usable
             .iter()
-            .map(|(phrase, _)| Spec {
-                pattern: phrase.pattern.clone(),
-                case_sensitive: phrase.case_sensitive,
-            })
+            .map(|(phrase, _)| Spec { pattern: phrase.pattern.clone(), case_sensitive: phrase.case_sensitive })
             .collect();
         match Matcher::build(&specs) {
             Ok(matcher) => return Some(matcher),
             Err((index, problem)) => {
                 let (phrase, _) = usable.remove(index.min(usable.len() - 1));
-                bad.push(BadPhrase {
-                    name: phrase.name.clone(),
-                    problem: problem.to_string(),
-                });
+                bad.push(BadPhrase { name: phrase.name.clone(), problem: problem.to_string() });
             }
         }
     }
@@ -234,11 +173,7 @@ fn resolve_channels(plan: &Plan, scopes: &[Scope]) -> FxHashMap<ChannelId, Activ
                 set
             }
         });
-        let channel = ActiveChannel {
-            login: wanted.login.clone(),
-            since_ms: wanted.since_ms,
-            active,
-        };
+        let channel = ActiveChannel { login: wanted.login.clone(), since_ms: wanted.since_ms, active };
         channels.insert(wanted.channel_id, channel);
     }
     channels
@@ -250,12 +185,7 @@ mod tests {
 
     fn wanted(channel_id: u64, login: &str, label: &str) -> WantedChannel {
         let labels = [("team".to_owned(), label.to_owned())].into_iter().collect();
-        WantedChannel {
-            channel_id,
-            login: login.to_owned(),
-            labels,
-            since_ms: 1_000,
-        }
+        WantedChannel { channel_id, login: login.to_owned(), labels, since_ms: 1_000 }
     }
 
     fn phrase(name: &str, pattern: &str) -> PhraseSpec {
@@ -289,11 +219,7 @@ mod tests {
         };
         let mut whole_login = phrase("whole", "y");
         whole_login.channels.login_pattern = Some("ad|grace".to_owned());
-        let channels = vec![
-            wanted(1, "ada", "red"),
-            wanted(2, "grace", "blue"),
-            wanted(3, "linus", "blue"),
-        ];
+        let channels = vec![wanted(1, "ada", "red"), wanted(2, "grace", "blue"), wanted(3, "linus", "blue")];
         let plan = compile(channels, vec![red, whole_login]);
         let active = |id: u64| plan.channels[&id].active.clone();
         assert!(active(1).is_some_and(|set| set.contains(0) && !set.contains(1)));
@@ -303,15 +229,8 @@ mod tests {
 
     #[test]
     fn channels_with_the_same_phrases_share_one_set() {
-        let plan = compile(
-            vec![wanted(1, "ada", "red"), wanted(2, "grace", "blue")],
-            vec![phrase("all", "x")],
-        );
-        let sets: Vec<_> = plan
-            .channels
-            .values()
-            .filter_map(|channel| channel.active.clone())
-            .collect();
+        let plan = compile(vec![wanted(1, "ada", "red"), wanted(2, "grace", "blue")], vec![phrase("all", "x")]);
+        let sets: Vec<_> = plan.channels.values().filter_map(|channel| channel.active.clone()).collect();
         assert!(Arc::ptr_eq(&sets[0], &sets[1]));
     }
 
@@ -319,10 +238,7 @@ mod tests {
     fn a_phrase_that_does_not_compile_is_left_out_and_the_others_count() {
         let mut filter = phrase("filter", "z");
         filter.channels.login_pattern = Some("(".to_owned());
-        let plan = compile(
-            vec![wanted(1, "ada", "red")],
-            vec![phrase("bad", "("), phrase("good", "x"), filter],
-        );
+        let plan = compile(vec![wanted(1, "ada", "red")], vec![phrase("bad", "("), phrase("good", "x"), filter]);
         assert_eq!(plan.phrases.phrases.len(), 1);
         assert_eq!(plan.phrases.phrases[0].name.name, "good");
         let mut bad: Vec<&str> = plan.phrases.bad.iter().map(|bad| bad.name.as_str()).collect();
@@ -339,15 +255,8 @@ mod tests {
         assert_eq!(
             changes,
             vec![
-                WantedChange::End {
-                    channel_id: 1,
-                    until_ms: 9_000
-                },
-                WantedChange::Begin {
-                    channel_id: 3,
-                    login: "ada".to_owned(),
-                    since_ms: 1_000
-                },
+                WantedChange::End { channel_id: 1, until_ms: 9_000 },
+                WantedChange::Begin { channel_id: 3, login: "ada".to_owned(), since_ms: 1_000 },
             ]
         );
         assert_eq!(open.get(&2), Some(&500), "what stays wanted keeps its beginning");

@@ -66,37 +66,20 @@ pub async fn run(
     health: Health,
     shutdown: CancellationToken,
 ) -> Result<(), AggregateError> {
-    let AggregateOptions {
-        bus,
-        store,
-        force_claim,
-        retention,
-    } = options;
+    let AggregateOptions { bus, store, force_claim, retention } = options;
     let metrics = AggregateMetrics::new(registry)?;
     health.waiting_for(CONDITION, "no shard is claimed yet");
     let Some(shards) = shards(&bus, &health, &shutdown).await? else {
         return Ok(());
     };
     init(&store, shards, &health, &shutdown).await?;
-    let owner = Owner {
-        id: rand::random(),
-        plans: PlanLoader::new(bus.clone(), metrics.clone()),
-        bus,
-        store,
-        metrics,
-        health,
-    };
+    let owner =
+        Owner { id: rand::random(), plans: PlanLoader::new(bus.clone(), metrics.clone()), bus, store, metrics, health };
     let upkeep = tokio::spawn(upkeep(owner.store.clone(), retention, shutdown.clone()));
-    let ended = Claims {
-        owner,
-        shards,
-        alone: force_claim,
-        force: force_claim,
-        owned: BTreeMap::new(),
-        tasks: JoinSet::new(),
-    }
-    .hold(&shutdown)
-    .await;
+    let ended =
+        Claims { owner, shards, alone: force_claim, force: force_claim, owned: BTreeMap::new(), tasks: JoinSet::new() }
+            .hold(&shutdown)
+            .await;
     upkeep.abort();
     ended
 }
@@ -146,11 +129,7 @@ struct Waiting {
 
 impl Waiting {
     fn on(condition: &'static str) -> Self {
-        Self {
-            condition,
-            said: String::new(),
-            waits: Box::new(backoff()),
-        }
+        Self { condition, said: String::new(), waits: Box::new(backoff()) }
     }
 
     /// False: shutdown came first.
@@ -238,11 +217,7 @@ impl Claims {
 
     /// Comes nearer to the fair share. True: there is nothing more to claim.
     async fn turn(&mut self, shutdown: &CancellationToken) -> Result<bool, StoreError> {
-        let FairShare {
-            share,
-            aggregators: _,
-            free,
-        } = self.owner.store.fair_share(self.owner.id).await?;
+        let FairShare { share, aggregators: _, free } = self.owner.store.fair_share(self.owner.id).await?;
         let share = usize::from(if self.alone { self.shards } else { share });
         self.hand_over(share);
         let mut missing = share.saturating_sub(self.owned.len());

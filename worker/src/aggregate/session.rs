@@ -104,10 +104,7 @@ pub(super) struct Session {
 
 impl std::fmt::Debug for Session {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Session")
-            .field("source", &self.source)
-            .field("unread", &self.unread)
-            .finish_non_exhaustive()
+        f.debug_struct("Session").field("source", &self.source).field("unread", &self.unread).finish_non_exhaustive()
     }
 }
 
@@ -135,10 +132,7 @@ pub(super) struct Begin {
 
 impl std::fmt::Debug for Begin {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Begin")
-            .field("start", &self.start)
-            .field("unread", &self.unread)
-            .finish_non_exhaustive()
+        f.debug_struct("Begin").field("start", &self.start).field("unread", &self.unread).finish_non_exhaustive()
     }
 }
 
@@ -146,23 +140,10 @@ impl Session {
     /// Begins to read.
     #[must_use]
     pub(super) fn begin(begin: Begin) -> Self {
-        let Begin {
-            bus,
-            committer,
-            plans,
-            shard,
-            lowest,
-            positions,
-            start,
-            unread,
-            on_caught_up,
-        } = begin;
+        let Begin { bus, committer, plans, shard, lowest, positions, start, unread, on_caught_up } = begin;
         let now = Instant::now();
         let number = committer.claim.shard;
-        let known = Known {
-            created: committer.stream_created.to_string(),
-            ..Known::default()
-        };
+        let known = Known { created: committer.stream_created.to_string(), ..Known::default() };
         let committed = |group: Group| {
             let position = positions.get(&group.number());
             position.map_or((0, 0), |position| (position.seq, position.stream_time_ms))
@@ -251,11 +232,7 @@ impl Session {
                 Input::Interrupted(error) => self.read_on(&error.to_string()),
             }
             taken += 1;
-            next = if taken < BURST && self.loading.is_none() {
-                self.source.next().now_or_never()
-            } else {
-                None
-            };
+            next = if taken < BURST && self.loading.is_none() { self.source.next().now_or_never() } else { None };
         }
         None
     }
@@ -269,11 +246,7 @@ impl Session {
             msg_id: self.shard.msg_id().to_owned(),
             stream_time_ms: self.shard.stream_time_ms(),
         };
-        let start = if known.seq == 0 {
-            self.start
-        } else {
-            Start::Sequence(known.seq + 1)
-        };
+        let start = if known.seq == 0 { self.start } else { Start::Sequence(known.seq + 1) };
         self.source.reopen(known, start);
     }
 
@@ -289,14 +262,12 @@ impl Session {
                             seq = message.seq,
                             "a directive is not understood, the last plan stays: {error}"
                         );
-                        self.refuse(&message, Dropped::UndecodableDirective, error.reason())
-                            .await;
+                        self.refuse(&message, Dropped::UndecodableDirective, error.reason()).await;
                     }
                 }
             }
             Kind::Other => {
-                self.refuse(&message, Dropped::UnknownMessage, Dropped::UnknownMessage.reason())
-                    .await;
+                self.refuse(&message, Dropped::UnknownMessage, Dropped::UnknownMessage.reason()).await;
             }
         }
         self.applied();
@@ -352,12 +323,7 @@ impl Session {
         if let Some(Loading { message, plan: _ }) = self.loading.take() {
             if let Some(plan) = &plan {
                 let shard = self.committer.claim.shard;
-                tracing::info!(
-                    shard,
-                    plan = plan.name,
-                    channels = plan.channels.len(),
-                    "a plan comes into force"
-                );
+                tracing::info!(shard, plan = plan.name, channels = plan.channels.len(), "a plan comes into force");
             }
             self.shard.apply_directive(arrival(&message), plan);
             self.applied();
@@ -386,12 +352,7 @@ impl Session {
             let took = self.began.elapsed();
             self.metrics.warm(took);
             let shard = self.committer.claim.shard;
-            tracing::info!(
-                shard,
-                seq = self.shard.seq(),
-                took_ms = took.as_millis(),
-                "the shard is caught up"
-            );
+            tracing::info!(shard, seq = self.shard.seq(), took_ms = took.as_millis(), "the shard is caught up");
         }
     }
 
@@ -425,11 +386,7 @@ impl Session {
 
     fn slow_due(&self, slice: u8) -> Instant {
         let slow = &self.slow[usize::from(slice)];
-        if self.shard.slow_rows(slice) >= ROWS_ENOUGH {
-            slow.last
-        } else {
-            slow.due
-        }
+        if self.shard.slow_rows(slice) >= ROWS_ENOUGH { slow.last } else { slow.due }
     }
 
     fn begin_due(&mut self) {
@@ -460,23 +417,18 @@ impl Session {
     /// Drains the counters into the metrics.
     pub(super) fn report(&mut self) {
         self.metrics.add(&self.shard.take_tally());
-        self.metrics
-            .shard(self.committer.claim.shard, self.unread, self.shard.keys());
+        self.metrics.shard(self.committer.claim.shard, self.unread, self.shard.keys());
     }
 
     fn begin_fast(&mut self, now: Instant) {
         self.fast.last = now;
         self.fast.pending_since = None;
         let caught_up = self.unread == 0 && self.source.is_reading() && self.shard.is_warm();
-        let judged_until_ms = if caught_up {
-            now_ms().saturating_sub(JUDGED_BEHIND_MS)
-        } else {
-            self.shard.stream_time_ms()
-        };
+        let judged_until_ms =
+            if caught_up { now_ms().saturating_sub(JUDGED_BEHIND_MS) } else { self.shard.stream_time_ms() };
         if let Some(flush) = self.shard.take_fast(judged_until_ms) {
             self.fast.in_flight = true;
-            self.jobs
-                .spawn(self.committer.clone().fast(self.fast.committed.0, flush));
+            self.jobs.spawn(self.committer.clone().fast(self.fast.committed.0, flush));
         }
     }
 
@@ -509,12 +461,7 @@ impl Session {
             Done::Fenced => return Err(()),
             Done::RolledUp => self.roll_up_in_flight = false,
             Done::Purged => {}
-            Done::Committed {
-                group,
-                at,
-                took,
-                refused,
-            } => {
+            Done::Committed { group, at, took, refused } => {
                 self.committed(group, at, took);
                 for row in refused {
                     self.metrics.drop(Dropped::RefusedRow, 1);
@@ -547,11 +494,7 @@ impl Session {
         let lowest_seq = seqs.into_iter().min().unwrap_or(0);
         let lowest_ms = times.into_iter().min().unwrap_or(0);
         if let Some(behind) = self.beginnings.behind(lowest_ms) {
-            self.jobs.spawn(purge(
-                self.bus.clone(),
-                self.committer.claim.shard,
-                behind.min(lowest_seq),
-            ));
+            self.jobs.spawn(purge(self.bus.clone(), self.committer.claim.shard, behind.min(lowest_seq)));
         }
     }
 
@@ -584,11 +527,7 @@ async fn loaded(loading: &mut Option<Loading>) -> Option<Arc<ActivePlan>> {
 }
 
 fn arrival(message: &StreamMessage) -> Arrival<'_> {
-    Arrival {
-        seq: message.seq,
-        stream_time_ms: message.stream_time_ms,
-        msg_id: message.msg_id.as_deref(),
-    }
+    Arrival { seq: message.seq, stream_time_ms: message.stream_time_ms, msg_id: message.msg_id.as_deref() }
 }
 
 /// Makes room in a stream that is nearly full.
@@ -601,12 +540,9 @@ async fn purge(bus: Bus, shard: u16, up_to_seq: u64) -> Done {
     };
     if full {
         match bus.purge(shard, up_to_seq).await {
-            Ok(purged) => tracing::info!(
-                shard,
-                up_to_seq,
-                purged,
-                "purged what is committed from a stream that was nearly full"
-            ),
+            Ok(purged) => {
+                tracing::info!(shard, up_to_seq, purged, "purged what is committed from a stream that was nearly full");
+            }
             Err(error) => tracing::warn!(shard, "{error}"),
         }
     }

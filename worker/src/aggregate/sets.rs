@@ -33,11 +33,7 @@ impl PlanLoader {
     /// Nothing is loaded yet.
     #[must_use]
     pub(super) fn new(bus: Bus, metrics: AggregateMetrics) -> Self {
-        Self {
-            bus,
-            metrics,
-            phrases: Arc::default(),
-        }
+        Self { bus, metrics, phrases: Arc::default() }
     }
 
     /// The plan of that name, compiled; none where it can never be had. Cancel-safe: begin again.

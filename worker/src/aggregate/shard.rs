@@ -93,12 +93,7 @@ impl Shard {
     #[must_use]
     pub fn restore(restored: &Restored, plan: Arc<ActivePlan>) -> Self {
         let lowest = lowest(restored);
-        let has = |group: Group| {
-            restored
-                .positions
-                .get(&group.number())
-                .map_or(0, |position| position.seq)
-        };
+        let has = |group: Group| restored.positions.get(&group.number()).map_or(0, |position| position.seq);
         Self {
             seq: 0,
             stream_time_ms: 0,
@@ -160,16 +155,10 @@ impl Shard {
             let changes = plan.want(&mut self.wanted, self.stream_time_ms);
             self.counter.fast.wanted.extend(changes);
             if plan.name != self.plan.name {
-                let names = plan
-                    .phrases
-                    .phrases
-                    .iter()
-                    .map(|phrase| (phrase.id, phrase.name.clone()));
+                let names = plan.phrases.phrases.iter().map(|phrase| (phrase.id, phrase.name.clone()));
                 self.counter.fast.phrase_names.extend(names);
-                let logins = plan
-                    .channels
-                    .iter()
-                    .map(|(id, channel)| (*id, (channel.login.clone(), self.stream_time_ms)));
+                let logins =
+                    plan.channels.iter().map(|(id, channel)| (*id, (channel.login.clone(), self.stream_time_ms)));
                 self.counter.fast.channel_names.extend(logins);
             }
         }
@@ -257,8 +246,7 @@ impl Shard {
         let at_ms = event.sent_at_ms.min(self.stream_time_ms + AHEAD_MS);
         let chatter = unique_chatter(event);
         if chatter != 0 {
-            self.uniques
-                .add(event.channel_id, window::minute(at_ms), chatter, counts.fast);
+            self.uniques.add(event.channel_id, window::minute(at_ms), chatter, counts.fast);
         }
         if counts.any() {
             let Self { counter, plan, .. } = self;
@@ -278,14 +266,8 @@ impl Shard {
             return;
         }
         let at_ms = event.sent_at_ms.min(self.stream_time_ms);
-        self.coverage
-            .hear((instance, event.connection), event.channel_id, at_ms);
-        match self
-            .newest_lines
-            .iter_mut()
-            .rev()
-            .find(|(connection, _)| *connection == event.connection)
-        {
+        self.coverage.hear((instance, event.connection), event.channel_id, at_ms);
+        match self.newest_lines.iter_mut().rev().find(|(connection, _)| *connection == event.connection) {
             Some((_, newest)) => *newest = at_ms.max(*newest),
             None => self.newest_lines.push((event.connection, at_ms)),
         }
@@ -294,8 +276,7 @@ impl Shard {
     /// A batch is a mark for its connections up to their newest lines, less the doubt.
     fn mark_lines(&mut self, instance: u64) {
         for (connection, newest_ms) in self.newest_lines.drain(..) {
-            self.coverage
-                .mark((instance, connection), newest_ms.saturating_sub(DOUBT_MS));
+            self.coverage.mark((instance, connection), newest_ms.saturating_sub(DOUBT_MS));
         }
     }
 
@@ -310,8 +291,7 @@ impl Shard {
             Some(Kind::ConnectionEnded(_)) => self.coverage.end_connection(source),
             Some(Kind::Marks(marks)) => {
                 for mark in &marks.marks {
-                    self.coverage
-                        .mark((instance, mark.connection), clamp(mark.heard_until_ms));
+                    self.coverage.mark((instance, mark.connection), clamp(mark.heard_until_ms));
                 }
             }
             _ => {}
@@ -342,11 +322,7 @@ impl Shard {
         (delta.uniques, delta.settled) = self.uniques.take();
         (delta.coverage, delta.heard) = self.coverage.take();
         delta.judged_until_ms = judged_until_ms;
-        Some(FastFlush {
-            position: self.position(),
-            delta,
-            sent_ms: std::mem::take(&mut self.sent_ms),
-        })
+        Some(FastFlush { position: self.position(), delta, sent_ms: std::mem::take(&mut self.sent_ms) })
     }
 
     /// What the next commit of that slice writes; none while it is read what the group has already.
@@ -356,10 +332,7 @@ impl Shard {
             return None;
         }
         let delta = std::mem::take(&mut self.counter.slow[index]);
-        Some(SlowFlush {
-            position: self.position(),
-            delta,
-        })
+        Some(SlowFlush { position: self.position(), delta })
     }
 
     /// Where the shard stands. Before the first message: where its lowest group does.
@@ -406,11 +379,7 @@ impl Shard {
     /// Rows that wait for the next commit of that slice.
     #[must_use]
     pub fn slow_rows(&self, slice: u8) -> usize {
-        let SlowDelta {
-            chatters,
-            chatter_emotes,
-            chatter_names,
-        } = &self.counter.slow[usize::from(slice)];
+        let SlowDelta { chatters, chatter_emotes, chatter_names } = &self.counter.slow[usize::from(slice)];
         chatters.len() + chatter_emotes.len() + chatter_names.len()
     }
 

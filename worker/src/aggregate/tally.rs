@@ -4,14 +4,7 @@ use clamor_chat::wire::Event;
 use clamor_chat::wire::event::Kind;
 
 /// Kinds of counted events: the closed label set of the metric.
-pub const KINDS: [&str; 6] = [
-    "message",
-    "mirrored",
-    "user_notice",
-    "clear_chat",
-    "clear_message",
-    "room_state",
-];
+pub const KINDS: [&str; 6] = ["message", "mirrored", "user_notice", "clear_chat", "clear_message", "room_state"];
 
 /// Plain counters, drained into the metrics.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]

@@ -63,19 +63,14 @@ impl Uniques {
     /// Sizes of the young minutes that grew, and sorted ids of those that are settled, since the last call.
     pub fn take(&mut self) -> (FxHashMap<Minute, u32>, Settled) {
         let sets = &self.sets;
-        let size = |minute: &Minute| {
-            sets.get(minute)
-                .map_or(0, |set| u32::try_from(set.len()).unwrap_or(u32::MAX))
-        };
+        let size = |minute: &Minute| sets.get(minute).map_or(0, |set| u32::try_from(set.len()).unwrap_or(u32::MAX));
         let grown = self.grown.drain().map(|minute| (minute, size(&minute))).collect();
         self.settled_ids = 0;
-        let settled = std::mem::take(&mut self.settled)
-            .into_iter()
-            .map(|((channel_id, minute_ms), chatters)| {
-                let mut ids: Vec<ChatterId> = chatters.into_iter().collect();
-                ids.sort_unstable();
-                (channel_id, minute_ms, ids)
-            });
+        let settled = std::mem::take(&mut self.settled).into_iter().map(|((channel_id, minute_ms), chatters)| {
+            let mut ids: Vec<ChatterId> = chatters.into_iter().collect();
+            ids.sort_unstable();
+            (channel_id, minute_ms, ids)
+        });
         (grown, settled.collect())
     }
 
@@ -129,11 +124,7 @@ mod tests {
         uniques.rotate(T0 + GENERATION_MS, true);
         let (grown, settled) = uniques.take();
         assert_eq!(settled, vec![(1, T0, vec![10, 11])]);
-        assert_eq!(
-            grown.len(),
-            1,
-            "the minute two minutes after the horizon's start is still young"
-        );
+        assert_eq!(grown.len(), 1, "the minute two minutes after the horizon's start is still young");
     }
 
     #[test]

@@ -46,11 +46,7 @@ impl Allocation {
     /// Gives a channel to the fullest client that has room, or to a new one.
     pub(super) fn place(&mut self, login: &str) -> ClientId {
         let roomy = |client: &Client| client.replaced.is_none() && client.channels.len() < CHANNELS_PER_CLIENT;
-        let fullest = self
-            .clients
-            .iter()
-            .filter(|(_, client)| roomy(client))
-            .max_by_key(|(_, c)| c.channels.len());
+        let fullest = self.clients.iter().filter(|(_, client)| roomy(client)).max_by_key(|(_, c)| c.channels.len());
         let id = fullest.map(|(id, _)| *id).unwrap_or_else(|| self.new_client());
         self.clients.entry(id).or_default().channels.insert(login.to_owned());
         self.current.insert(login.to_owned(), id);
@@ -64,10 +60,7 @@ impl Allocation {
 
     /// The channels that a client shall read, or still reads.
     pub(super) fn channels_of(&self, client: ClientId) -> impl Iterator<Item = &str> {
-        self.clients
-            .get(&client)
-            .into_iter()
-            .flat_map(|client| client.channels.iter().map(String::as_str))
+        self.clients.get(&client).into_iter().flat_map(|client| client.channels.iter().map(String::as_str))
     }
 
     /// Takes a channel away. Returns the clients that must part it.
@@ -87,16 +80,9 @@ impl Allocation {
 
     /// A new client takes over a client's channels. `None` where it is replaced already, or unknown.
     pub(super) fn replace(&mut self, client: ClientId) -> Option<(ClientId, Vec<String>)> {
-        let old = self
-            .clients
-            .get_mut(&client)
-            .filter(|client| client.replaced.is_none())?;
+        let old = self.clients.get_mut(&client).filter(|client| client.replaced.is_none())?;
         let channels = old.channels.clone();
-        old.replaced = Some(Replaced {
-            waiting: channels.clone(),
-            last_join_ms: 0,
-            settled_at: None,
-        });
+        old.replaced = Some(Replaced { waiting: channels.clone(), last_join_ms: 0, settled_at: None });
         let new = self.new_client();
         for login in &channels {
             self.current.insert(login.clone(), new);
@@ -182,12 +168,7 @@ mod tests {
     fn no_client_has_more_than_90_channels_and_no_more_clients_are_made_than_needed() {
         let (allocation, clients) = placed(200);
         assert_eq!(clients.iter().collect::<BTreeSet<_>>().len(), 3);
-        assert!(
-            allocation
-                .clients
-                .values()
-                .all(|client| client.channels.len() <= CHANNELS_PER_CLIENT)
-        );
+        assert!(allocation.clients.values().all(|client| client.channels.len() <= CHANNELS_PER_CLIENT));
     }
 
     #[test]
@@ -243,10 +224,7 @@ mod tests {
         allocation.settled("channel_0", second, 10);
         assert_eq!(allocation.take_needless(Instant::now(), |_| Some(100)), []);
         allocation.settled("channel_0", third, 20);
-        assert_eq!(
-            allocation.take_needless(Instant::now(), |_| Some(100)),
-            [clients[0], second]
-        );
+        assert_eq!(allocation.take_needless(Instant::now(), |_| Some(100)), [clients[0], second]);
         assert!(!allocation.is_replaced(third));
     }
 

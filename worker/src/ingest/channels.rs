@@ -91,25 +91,15 @@ impl Channel {
 
 impl Channels {
     pub(super) fn new(answer_limit: Duration) -> Self {
-        Self {
-            by_login: BTreeMap::new(),
-            answer_limit,
-        }
+        Self { by_login: BTreeMap::new(), answer_limit }
     }
 
     /// Takes over an assignment: forgets what it does not name and knows what it does.
     pub(super) fn follow(&mut self, assignment: &Assignment) -> Difference {
-        let wanted: BTreeMap<&str, u32> = assignment
-            .channels
-            .iter()
-            .map(|channel| (channel.login.as_str(), channel.weight))
-            .collect();
-        let removed: Vec<String> = self
-            .by_login
-            .keys()
-            .filter(|login| !wanted.contains_key(login.as_str()))
-            .cloned()
-            .collect();
+        let wanted: BTreeMap<&str, u32> =
+            assignment.channels.iter().map(|channel| (channel.login.as_str(), channel.weight)).collect();
+        let removed: Vec<String> =
+            self.by_login.keys().filter(|login| !wanted.contains_key(login.as_str())).cloned().collect();
         for login in &removed {
             self.by_login.remove(login);
         }
@@ -124,10 +114,7 @@ impl Channels {
             }
         }
         added.sort_by(|(left, _), (right, _)| right.cmp(left));
-        Difference {
-            added: added.into_iter().map(|(_, login)| login).collect(),
-            removed,
-        }
+        Difference { added: added.into_iter().map(|(_, login)| login).collect(), removed }
     }
 
     /// A JOIN has gone out.
@@ -259,10 +246,7 @@ impl Channels {
 
     /// How many channels wait for Twitch's answer.
     pub(super) fn unclassified(&self) -> usize {
-        self.by_login
-            .values()
-            .filter(|channel| !channel.state.is_classified())
-            .count()
+        self.by_login.values().filter(|channel| !channel.state.is_classified()).count()
     }
 
     /// Brings the message rates up to now.
@@ -294,14 +278,8 @@ mod tests {
     const ANSWER_LIMIT: Duration = Duration::from_secs(60);
 
     fn assignment(channels: &[(&str, u32)]) -> Assignment {
-        let channel = |(login, weight): &(&str, u32)| AssignedChannel {
-            login: (*login).to_owned(),
-            weight: *weight,
-        };
-        Assignment {
-            revision: 1,
-            channels: channels.iter().map(channel).collect(),
-        }
+        let channel = |(login, weight): &(&str, u32)| AssignedChannel { login: (*login).to_owned(), weight: *weight };
+        Assignment { revision: 1, channels: channels.iter().map(channel).collect() }
     }
 
     fn following(logins: &[&str]) -> Channels {
@@ -322,17 +300,8 @@ mod tests {
     fn an_assignment_joins_what_is_new_and_parts_what_is_missing() {
         let mut channels = following(&["a", "b"]);
         let difference = channels.follow(&assignment(&[("b", 5), ("c", 1), ("d", 9)]));
-        assert_eq!(
-            difference,
-            Difference {
-                added: vec!["d".into(), "c".into()],
-                removed: vec!["a".into()]
-            }
-        );
-        assert_eq!(
-            channels.follow(&assignment(&[("b", 5), ("c", 1), ("d", 9)])),
-            Difference::default()
-        );
+        assert_eq!(difference, Difference { added: vec!["d".into(), "c".into()], removed: vec!["a".into()] });
+        assert_eq!(channels.follow(&assignment(&[("b", 5), ("c", 1), ("d", 9)])), Difference::default());
         assert_eq!(channels.urgency("b").unwrap().weight, 5);
     }
 
@@ -358,16 +327,9 @@ mod tests {
         assert_eq!(state(&channels, "a"), ChannelState::Unanswered);
         assert!(!channels.urgency("a").unwrap().hopeful);
         assert_eq!(channels.unclassified(), 0);
-        assert_eq!(
-            channels.tick(start + ANSWER_LIMIT + RETRY_AFTER),
-            (vec![], vec!["a".to_owned()])
-        );
+        assert_eq!(channels.tick(start + ANSWER_LIMIT + RETRY_AFTER), (vec![], vec!["a".to_owned()]));
         channels.join_sent("a", start);
-        assert_eq!(
-            state(&channels, "a"),
-            ChannelState::Unanswered,
-            "trying again is no news"
-        );
+        assert_eq!(state(&channels, "a"), ChannelState::Unanswered, "trying again is no news");
         join(&mut channels, "a", 1, 5);
         assert_eq!(state(&channels, "a"), ChannelState::Joined);
     }
@@ -390,10 +352,7 @@ mod tests {
         channels.join_sent("a", Instant::now());
         channels.join_sent("b", Instant::now());
         channels.connection_ended(1, ["a"].into_iter());
-        assert_eq!(
-            (state(&channels, "a"), state(&channels, "b")),
-            (ChannelState::Pending, ChannelState::Joining)
-        );
+        assert_eq!((state(&channels, "a"), state(&channels, "b")), (ChannelState::Pending, ChannelState::Joining));
     }
 
     #[test]

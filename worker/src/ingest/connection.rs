@@ -131,9 +131,7 @@ impl Connections {
     /// Until when each was surely heard.
     pub(super) fn heard_until(&self, now_ms: u64) -> BTreeMap<u32, u64> {
         let open = locked(&self.open);
-        open.values()
-            .filter_map(|connection| Some((connection.id, connection.heard_until(now_ms)?)))
-            .collect()
+        open.values().filter_map(|connection| Some((connection.id, connection.heard_until(now_ms)?))).collect()
     }
 
     /// Ready when none is open.

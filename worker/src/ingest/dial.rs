@@ -78,9 +78,7 @@ pub(super) struct Dialer {
 
 impl Dialer {
     pub(super) fn new(options: &TwitchOptions) -> Result<Self, DialerError> {
-        let no_address = || DialerError::Address {
-            address: options.address.clone(),
-        };
+        let no_address = || DialerError::Address { address: options.address.clone() };
         let (host, port) = options.address.rsplit_once(':').ok_or_else(no_address)?;
         port.parse::<u16>().map_err(|_| no_address())?;
         let tls = if options.tls {
@@ -101,9 +99,7 @@ impl Dialer {
     /// Waits as long as earlier failures ask for, then tries once.
     pub(super) async fn dial(&self) -> Result<(Reader, Writer), DialError> {
         tokio::time::sleep(self.pause()).await;
-        let late = || DialError::Late {
-            address: self.address.clone(),
-        };
+        let late = || DialError::Late { address: self.address.clone() };
         let halves = match tokio::time::timeout(DIAL_LIMIT, self.attempt()).await {
             Ok(result) => result,
             Err(_) => Err(late()),
@@ -152,19 +148,13 @@ impl Dialer {
         let stream = TcpStream::connect(&self.address).await;
         // A PONG or a JOIN must not wait for more to say.
         let stream = stream.and_then(|stream| stream.set_nodelay(true).map(|()| stream));
-        let stream = stream.map_err(|source| DialError::Connect {
-            address: address(),
-            source,
-        })?;
+        let stream = stream.map_err(|source| DialError::Connect { address: address(), source })?;
         let Some((connector, name)) = &self.tls else {
             let (reader, writer) = stream.into_split();
             return Ok((Box::new(reader), Box::new(writer)));
         };
         let stream = connector.connect(name.clone(), stream).await;
-        let stream = stream.map_err(|source| DialError::Tls {
-            address: address(),
-            source,
-        })?;
+        let stream = stream.map_err(|source| DialError::Tls { address: address(), source })?;
         let (reader, writer) = tokio::io::split(stream);
         Ok((Box::new(reader), Box::new(writer)))
     }
@@ -189,20 +179,13 @@ fn connector(ca_file: Option<&Path>) -> Result<TlsConnector, DialerError> {
 }
 
 fn add_file(roots: &mut RootCertStore, path: &Path) -> Result<(), DialerError> {
-    let refused = |reason: String| DialerError::CaFile {
-        path: path.to_owned(),
-        reason,
-    };
+    let refused = |reason: String| DialerError::CaFile { path: path.to_owned(), reason };
     let certificates = CertificateDer::pem_file_iter(path).map_err(|error| refused(error.to_string()))?;
     for certificate in certificates {
         let certificate = certificate.map_err(|error| refused(error.to_string()))?;
         roots.add(certificate).map_err(|error| refused(error.to_string()))?;
     }
-    if roots.is_empty() {
-        Err(refused("no certificate in it".to_owned()))
-    } else {
-        Ok(())
-    }
+    if roots.is_empty() { Err(refused("no certificate in it".to_owned())) } else { Ok(()) }
 }
 
 #[cfg(test)]
@@ -221,15 +204,9 @@ mod tests {
     #[test]
     fn a_ca_file_without_a_certificate_is_named() {
         let file = tempfile::NamedTempFile::new().unwrap();
-        let options = TwitchOptions {
-            tls_ca_file: Some(file.path().to_owned()),
-            ..TwitchOptions::default()
-        };
+        let options = TwitchOptions { tls_ca_file: Some(file.path().to_owned()), ..TwitchOptions::default() };
         let error = Dialer::new(&options).err().unwrap().to_string();
-        assert!(
-            error.contains("--twitch-ca-file") && error.contains("no certificate"),
-            "{error}"
-        );
+        assert!(error.contains("--twitch-ca-file") && error.contains("no certificate"), "{error}");
     }
 
     #[tokio::test]

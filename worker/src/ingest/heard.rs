@@ -47,13 +47,7 @@ pub(super) enum PingDue {
 
 impl HeardClock {
     pub(super) fn new(now: Instant) -> Self {
-        Self {
-            newest_line_ms: 0,
-            answered_ping_ms: 0,
-            quiet_since: now,
-            outstanding: None,
-            next_token: 1,
-        }
+        Self { newest_line_ms: 0, answered_ping_ms: 0, quiet_since: now, outstanding: None, next_token: 1 }
     }
 
     /// Lines have been handed on, the newest of them sent then.
@@ -66,11 +60,7 @@ impl HeardClock {
     pub(super) fn ping_due(&mut self, now_ms: u64, now: Instant) -> PingDue {
         if let Some(ping) = &self.outstanding {
             let limit = ping.sent_at + PING_LIMIT;
-            return if now >= limit {
-                PingDue::TimedOut
-            } else {
-                PingDue::At(limit)
-            };
+            return if now >= limit { PingDue::TimedOut } else { PingDue::At(limit) };
         }
         let due = self.quiet_since + SILENCE;
         if now < due {
@@ -79,11 +69,7 @@ impl HeardClock {
         let token = self.next_token;
         self.next_token += 1;
         self.quiet_since = now;
-        self.outstanding = Some(Ping {
-            token,
-            sent_at_ms: now_ms,
-            sent_at: now,
-        });
+        self.outstanding = Some(Ping { token, sent_at_ms: now_ms, sent_at: now });
         PingDue::Now(token)
     }
 
@@ -137,10 +123,7 @@ mod tests {
         assert_eq!(clock.answered(7, start), None, "nobody sent this token");
         assert_eq!(clock.answered(1, start + SILENCE + ms(30)), Some(ms(30)));
         assert_eq!(clock.heard_until(NOW_MS + 30), Some(NOW_MS - DOUBT_MS));
-        assert_eq!(
-            clock.ping_due(NOW_MS, start + SILENCE + ms(31)),
-            PingDue::At(start + SILENCE * 2)
-        );
+        assert_eq!(clock.ping_due(NOW_MS, start + SILENCE + ms(31)), PingDue::At(start + SILENCE * 2));
     }
 
     #[test]
@@ -148,10 +131,7 @@ mod tests {
         let start = Instant::now();
         let mut clock = HeardClock::new(start);
         clock.lines(NOW_MS, start + ms(900));
-        assert_eq!(
-            clock.ping_due(NOW_MS, start + SILENCE),
-            PingDue::At(start + ms(900) + SILENCE)
-        );
+        assert_eq!(clock.ping_due(NOW_MS, start + SILENCE), PingDue::At(start + ms(900) + SILENCE));
     }
 
     #[test]

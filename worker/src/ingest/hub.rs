@@ -89,14 +89,7 @@ impl Hub {
     }
 
     /// Takes news of a connection.
-    pub(super) fn hear(
-        &mut self,
-        News {
-            connection,
-            client,
-            what,
-        }: News,
-    ) {
+    pub(super) fn hear(&mut self, News { connection, client, what }: News) {
         self.changed = true;
         let now = Instant::now();
         match what {
@@ -105,11 +98,7 @@ impl Hub {
                 self.connections.insert(connection, client);
             }
             What::JoinSent(login) => self.channels.join_sent(&login, now),
-            What::Joined {
-                login,
-                channel_id,
-                messages,
-            } => {
+            What::Joined { login, channel_id, messages } => {
                 match self.channels.joined(&login, connection, channel_id, messages, now) {
                     Arrival::Joined => self.allocation.settled(&login, client, wall_ms()),
                     Arrival::Renamed => {
@@ -140,21 +129,14 @@ impl Hub {
     /// What time brings: once a second.
     pub(super) fn tick(&mut self) {
         // News of an end can be lost where the hub could not follow.
-        let lost: Vec<u32> = self
-            .connections
-            .keys()
-            .filter(|id| self.shared.connections.get(**id).is_none())
-            .copied()
-            .collect();
+        let lost: Vec<u32> =
+            self.connections.keys().filter(|id| self.shared.connections.get(**id).is_none()).copied().collect();
         for connection in lost {
             self.ended(connection);
         }
         let (unanswered, again) = self.channels.tick(Instant::now());
         for login in unanswered {
-            tracing::info!(
-                channel = login,
-                "no answer to its JOIN: the login probably does not exist"
-            );
+            tracing::info!(channel = login, "no answer to its JOIN: the login probably does not exist");
             if let Some(client) = self.allocation.client_of(&login) {
                 self.allocation.settled(&login, client, 0);
             }
@@ -221,12 +203,7 @@ impl Hub {
         let Some((new, channels)) = self.allocation.replace(client) else {
             return;
         };
-        tracing::info!(
-            client = client.0,
-            replacement = new.0,
-            channels = channels.len(),
-            "asked to reconnect"
-        );
+        tracing::info!(client = client.0, replacement = new.0, channels = channels.len(), "asked to reconnect");
         if let Some(old) = self.clients.get(&client) {
             old.context.leave();
         }
@@ -239,25 +216,14 @@ impl Hub {
         let Some(client) = self.connections.remove(&connection) else {
             return;
         };
-        let asked = self
-            .allocation
-            .channels_of(client)
-            .map(str::to_owned)
-            .collect::<Vec<_>>();
-        let current = asked
-            .iter()
-            .map(String::as_str)
-            .filter(|login| self.allocation.client_of(login) == Some(client));
+        let asked = self.allocation.channels_of(client).map(str::to_owned).collect::<Vec<_>>();
+        let current = asked.iter().map(String::as_str).filter(|login| self.allocation.client_of(login) == Some(client));
         self.channels.connection_ended(connection, current);
         if self.allocation.is_replaced(client) {
             self.allocation.forget(client);
             self.drop_client(client);
         } else {
-            tracing::info!(
-                client = client.0,
-                channels = asked.len(),
-                "a connection ended; connecting again"
-            );
+            tracing::info!(client = client.0, channels = asked.len(), "a connection ended; connecting again");
         }
     }
 
@@ -284,13 +250,7 @@ impl Hub {
     }
 
     fn client(&mut self, id: ClientId) -> &Client {
-        let Self {
-            clients,
-            shared,
-            opening,
-            connect_interval,
-            ..
-        } = self;
+        let Self { clients, shared, opening, connect_interval, .. } = self;
         clients.entry(id).or_insert_with(|| {
             let context = Arc::new(Context::new(id, Arc::clone(shared)));
             let config = ClientConfig {
@@ -299,9 +259,7 @@ impl Hub {
                 connection_rate_limiter: Arc::clone(opening),
                 new_connection_every: *connect_interval,
                 connect_timeout: ATTEMPT_LIMIT,
-                ..ClientConfig::new_simple(Login {
-                    context: Arc::clone(&context),
-                })
+                ..ClientConfig::new_simple(Login { context: Arc::clone(&context) })
             };
             // Its messages were seen by the listener before.
             let (_, irc) = TwitchIRCClient::new(config);

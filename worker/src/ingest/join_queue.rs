@@ -81,12 +81,8 @@ impl JoinQueue {
             return;
         };
         if !std::mem::replace(&mut waiting.logged_in, true) {
-            self.ready.extend(
-                waiting
-                    .joins
-                    .iter()
-                    .map(|(login, urgency)| (Reverse(*urgency), login.clone(), connection)),
-            );
+            self.ready
+                .extend(waiting.joins.iter().map(|(login, urgency)| (Reverse(*urgency), login.clone(), connection)));
         }
     }
 
@@ -114,10 +110,7 @@ impl JoinQueue {
 
     /// A PART takes back the JOIN that waits; false where none does, so the PART must be sent.
     pub(super) fn cancel(&mut self, connection: u32, login: &str) -> bool {
-        let Some(urgency) = self
-            .connections
-            .get_mut(&connection)
-            .and_then(|waiting| waiting.joins.remove(login))
+        let Some(urgency) = self.connections.get_mut(&connection).and_then(|waiting| waiting.joins.remove(login))
         else {
             return false;
         };
@@ -191,13 +184,7 @@ mod tests {
     #[test]
     fn channels_tried_again_join_last() {
         let mut queue = queue(0, &[1]);
-        queue.set_urgency(
-            "big",
-            Some(Urgency {
-                hopeful: false,
-                weight: 900,
-            }),
-        );
+        queue.set_urgency("big", Some(Urgency { hopeful: false, weight: 900 }));
         queue.push(1, "big");
         queue.push(1, "small");
         assert_eq!(drain(&mut queue, Instant::now()), ["small", "big"]);
@@ -254,13 +241,7 @@ mod tests {
     fn a_join_queued_twice_is_sent_once() {
         let mut queue = queue(0, &[1]);
         queue.push(1, "small");
-        queue.set_urgency(
-            "small",
-            Some(Urgency {
-                hopeful: true,
-                weight: 7,
-            }),
-        );
+        queue.set_urgency("small", Some(Urgency { hopeful: true, weight: 7 }));
         queue.push(1, "small");
         assert_eq!(drain(&mut queue, Instant::now()), ["small"]);
     }

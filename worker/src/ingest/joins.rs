@@ -17,10 +17,7 @@ pub(super) struct Joins {
 
 impl Joins {
     pub(super) fn new(rate: u32) -> Self {
-        Self {
-            queue: Mutex::new(JoinQueue::new(rate)),
-            wake: Notify::new(),
-        }
+        Self { queue: Mutex::new(JoinQueue::new(rate)), wake: Notify::new() }
     }
 
     /// See [`JoinQueue::set_urgency`].
@@ -77,11 +74,7 @@ impl Joins {
                     if connection.send(format!("JOIN #{login}\r\n")) {
                         metrics.joins_sent.inc();
                         let what = What::JoinSent(login);
-                        let sent = News {
-                            connection: connection.id,
-                            client: connection.client,
-                            what,
-                        };
+                        let sent = News { connection: connection.id, client: connection.client, what };
                         if news.send(sent).await.is_err() {
                             return;
                         }

@@ -36,13 +36,7 @@ pub(super) enum Found {
 
 impl LineBuffer {
     pub(super) fn new() -> Self {
-        Self {
-            bytes: vec![0; BUFFER_BYTES].into_boxed_slice(),
-            start: 0,
-            searched: 0,
-            end: 0,
-            skipping: false,
-        }
+        Self { bytes: vec![0; BUFFER_BYTES].into_boxed_slice(), start: 0, searched: 0, end: 0, skipping: false }
     }
 
     /// Where to read to; never empty after [`Self::next`] has said [`Found::Nothing`].
@@ -143,10 +137,7 @@ mod tests {
     #[test]
     fn lines_end_with_or_without_a_carriage_return_and_empty_ones_are_none() {
         let lines = split(b"one\r\ntwo\n\r\n\nthree\r\nrest", &[100]);
-        assert_eq!(
-            lines,
-            [Some(b"one".to_vec()), Some(b"two".to_vec()), Some(b"three".to_vec())]
-        );
+        assert_eq!(lines, [Some(b"one".to_vec()), Some(b"two".to_vec()), Some(b"three".to_vec())]);
     }
 
     #[test]
@@ -156,11 +147,7 @@ mod tests {
         bytes.extend(b"\r\nafter\r\n");
         for piece in [1000, 7, 40_000] {
             let lines = split(&bytes, &[piece]);
-            assert_eq!(
-                lines,
-                [Some(b"before".to_vec()), None, Some(b"after".to_vec())],
-                "pieces of {piece}"
-            );
+            assert_eq!(lines, [Some(b"before".to_vec()), None, Some(b"after".to_vec())], "pieces of {piece}");
         }
     }
 

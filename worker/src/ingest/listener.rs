@@ -173,22 +173,9 @@ impl Listener {
         let messages: Arc<AtomicU64> = Arc::default();
         let shard = self.context.shared.outlet.shard_of(channel_id);
         self.ids.insert(login.to_owned(), channel_id);
-        self.rooms.insert(
-            channel_id,
-            Room {
-                shard,
-                messages: Arc::clone(&messages),
-            },
-        );
-        self.context
-            .shared
-            .outlet
-            .joined(self.connection.id, channel_id, self.received_at_ms);
-        self.tell(What::Joined {
-            login: login.to_owned(),
-            channel_id,
-            messages,
-        });
+        self.rooms.insert(channel_id, Room { shard, messages: Arc::clone(&messages) });
+        self.context.shared.outlet.joined(self.connection.id, channel_id, self.received_at_ms);
+        self.tell(What::Joined { login: login.to_owned(), channel_id, messages });
     }
 
     /// A room is no longer heard here.
@@ -198,10 +185,7 @@ impl Listener {
         };
         self.flush();
         self.rooms.remove(&channel_id);
-        self.context
-            .shared
-            .outlet
-            .parted(self.connection.id, channel_id, self.received_at_ms);
+        self.context.shared.outlet.parted(self.connection.id, channel_id, self.received_at_ms);
     }
 
     fn protocol(&mut self, bytes: &[u8]) -> Option<IRCMessage> {
@@ -237,9 +221,7 @@ impl Listener {
             }
             _ => return None,
         }
-        std::str::from_utf8(bytes)
-            .ok()
-            .and_then(|line| IRCMessage::parse(line).ok())
+        std::str::from_utf8(bytes).ok().and_then(|line| IRCMessage::parse(line).ok())
     }
 
     fn answered(&mut self, token: u64) {
@@ -289,21 +271,13 @@ impl Drop for Listener {
     fn drop(&mut self) {
         self.flush();
         // twitch-irc dropped us unasked: only where its own PING was not answered.
-        let unasked = if self.context.is_leaving() {
-            Cause::Released
-        } else {
-            Cause::PingTimeout
-        };
+        let unasked = if self.context.is_leaving() { Cause::Released } else { Cause::PingTimeout };
         let cause = self.connection.cause_or(unasked);
         self.connection.close(cause);
         let (shared, id, now_ms) = (&self.context.shared, self.connection.id, wall_ms());
         shared.joins.close(id);
         shared.outlet.ended(id, self.connection.heard_until(now_ms), now_ms);
-        shared
-            .metrics
-            .connections_ended
-            .with_label_values(&[cause.name()])
-            .inc();
+        shared.metrics.connections_ended.with_label_values(&[cause.name()]).inc();
         shared.connections.ended(id);
         self.tell(What::Ended);
     }

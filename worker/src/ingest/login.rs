@@ -44,10 +44,7 @@ impl LoginCredentials for Login {
         }
         let account = &self.context.shared.account;
         let token = account.token_file.is_some().then(|| WITHHELD.to_owned());
-        Ok(CredentialsPair {
-            login: account.nick.clone(),
-            token,
-        })
+        Ok(CredentialsPair { login: account.nick.clone(), token })
     }
 }
 

@@ -28,13 +28,7 @@ pub(super) enum Cause {
 }
 
 impl Cause {
-    const ALL: [Self; 5] = [
-        Self::Released,
-        Self::Closed,
-        Self::Failed,
-        Self::PingTimeout,
-        Self::Stalled,
-    ];
+    const ALL: [Self; 5] = [Self::Released, Self::Closed, Self::Failed, Self::PingTimeout, Self::Stalled];
 
     /// Its metric label.
     pub(super) fn name(self) -> &'static str {
@@ -73,9 +67,7 @@ pub(super) struct IngestMetrics {
 }
 
 /// From a loopback's round trip to an outage.
-const SECONDS: [f64; 14] = [
-    0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0, 60.0,
-];
+const SECONDS: [f64; 14] = [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0, 60.0];
 
 impl IngestMetrics {
     /// Registers everything.
@@ -172,10 +164,6 @@ mod tests {
         IngestMetrics::new(&registry).unwrap();
         let families = registry.gather();
         assert_eq!(families.len(), 20);
-        assert!(
-            families
-                .iter()
-                .all(|family| family.name().starts_with("clamor_ingest_"))
-        );
+        assert!(families.iter().all(|family| family.name().starts_with("clamor_ingest_")));
     }
 }

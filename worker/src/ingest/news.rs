@@ -25,11 +25,7 @@ pub(super) enum What {
     /// A channel's JOIN was sent.
     JoinSent(String),
     /// A room answered.
-    Joined {
-        login: String,
-        channel_id: u64,
-        messages: Arc<AtomicU64>,
-    },
+    Joined { login: String, channel_id: u64, messages: Arc<AtomicU64> },
     /// A channel is no longer heard here.
     Parted(String),
     /// Twitch will not let this channel be heard.

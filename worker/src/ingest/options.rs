@@ -99,19 +99,9 @@ impl TwitchOptions {
 
 impl From<&TwitchArgs> for TwitchOptions {
     fn from(args: &TwitchArgs) -> Self {
-        let TwitchArgs {
-            twitch_address,
-            twitch_tls,
-            twitch_ca_file,
-            twitch_login,
-            twitch_token_file,
-            join_rate,
-        } = args;
-        let base = if *join_rate == 0 {
-            Self::simulator("")
-        } else {
-            Self::default()
-        };
+        let TwitchArgs { twitch_address, twitch_tls, twitch_ca_file, twitch_login, twitch_token_file, join_rate } =
+            args;
+        let base = if *join_rate == 0 { Self::simulator("") } else { Self::default() };
         Self {
             address: twitch_address.clone(),
             tls: *twitch_tls,

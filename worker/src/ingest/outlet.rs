@@ -78,14 +78,7 @@ impl Outlet {
         };
         let shards: Vec<_> = (0..shards.max(1)).map(shard).collect();
         let count = u16::try_from(shards.len()).unwrap_or(u16::MAX);
-        Self {
-            shards,
-            count,
-            limit_bytes,
-            linger,
-            closed: AtomicBool::new(false),
-            metrics,
-        }
+        Self { shards, count, limit_bytes, linger, closed: AtomicBool::new(false), metrics }
     }
 
     /// How many shards there are.
@@ -129,20 +122,9 @@ impl Outlet {
                     return;
                 }
                 if let Some(heard_until_ms) = heard_until_ms {
-                    change.event(&marks(
-                        vec![Mark {
-                            connection,
-                            heard_until_ms,
-                        }],
-                        now_ms,
-                    ));
+                    change.event(&marks(vec![Mark { connection, heard_until_ms }], now_ms));
                 }
-                change.event(&coverage(
-                    connection,
-                    0,
-                    now_ms,
-                    Kind::ConnectionEnded(ConnectionEnded {}),
-                ));
+                change.event(&coverage(connection, 0, now_ms, Kind::ConnectionEnded(ConnectionEnded {})));
             });
         }
     }
@@ -154,17 +136,12 @@ impl Outlet {
             let snapshot = std::mem::take(&mut change.state.snapshot_due) || snapshot;
             let hearing = || change.state.heard.iter().filter(|(_, channels)| !channels.is_empty());
             let mark = |(connection, _): (&u32, _)| {
-                heard_until.get(connection).map(|until| Mark {
-                    connection: *connection,
-                    heard_until_ms: *until,
-                })
+                heard_until.get(connection).map(|until| Mark { connection: *connection, heard_until_ms: *until })
             };
             let mut events = Vec::new();
             if snapshot {
                 events.extend(hearing().map(|(connection, channels)| {
-                    let snapshot = Snapshot {
-                        channel_ids: channels.iter().copied().collect(),
-                    };
+                    let snapshot = Snapshot { channel_ids: channels.iter().copied().collect() };
                     coverage(*connection, 0, now_ms, Kind::Snapshot(snapshot))
                 }));
             }
@@ -205,11 +182,7 @@ impl Outlet {
     /// What waits: (batches, bytes).
     pub(super) fn depth(&self) -> (usize, u64) {
         let batches = self.shards.iter().map(|shard| locked(&shard.state).waiting.len()).sum();
-        let bytes = self
-            .shards
-            .iter()
-            .map(|shard| shard.waiting_bytes.load(Ordering::Relaxed))
-            .sum();
+        let bytes = self.shards.iter().map(|shard| shard.waiting_bytes.load(Ordering::Relaxed)).sum();
         (batches, bytes)
     }
 
@@ -219,12 +192,7 @@ impl Outlet {
         for shard in &self.shards {
             let mut state = locked(&shard.state);
             let open = state.open.seal();
-            lost += state
-                .waiting
-                .drain(..)
-                .chain(open)
-                .map(|batch| self.dropped("shutdown", &batch))
-                .sum::<usize>();
+            lost += state.waiting.drain(..).chain(open).map(|batch| self.dropped("shutdown", &batch)).sum::<usize>();
             shard.waiting_bytes.store(0, Ordering::Relaxed);
         }
         lost
@@ -233,9 +201,7 @@ impl Outlet {
     fn take(&self, shard: &Shard) -> Taken {
         let mut state = locked(&shard.state);
         if let Some(batch) = state.waiting.pop_front() {
-            shard
-                .waiting_bytes
-                .fetch_sub(batch.payload.len() as u64, Ordering::Relaxed);
+            shard.waiting_bytes.fetch_sub(batch.payload.len() as u64, Ordering::Relaxed);
             state.last_taken = Some(Instant::now());
             return Taken::Batch(batch);
         }
@@ -254,10 +220,7 @@ impl Outlet {
     /// Changes one shard under its lock; wakes its publisher and holds the bound afterwards.
     fn change(&self, shard: u16, apply: impl FnOnce(&mut Change<'_>)) {
         let shard = &self.shards[usize::from(shard)];
-        let mut change = Change {
-            state: locked(&shard.state),
-            filled_bytes: 0,
-        };
+        let mut change = Change { state: locked(&shard.state), filled_bytes: 0 };
         let was_empty = change.state.open.is_empty();
         apply(&mut change);
         let filled_bytes = change.filled_bytes;
@@ -283,9 +246,7 @@ impl Outlet {
             let Some(oldest) = state.waiting.pop_front() else {
                 return;
             };
-            fullest
-                .waiting_bytes
-                .fetch_sub(oldest.payload.len() as u64, Ordering::Relaxed);
+            fullest.waiting_bytes.fetch_sub(oldest.payload.len() as u64, Ordering::Relaxed);
             state.snapshot_due = true;
             self.dropped("overflow", &oldest);
         }
@@ -293,10 +254,7 @@ impl Outlet {
 
     fn dropped(&self, reason: &'static str, batch: &Sealed) -> usize {
         self.metrics.batches_dropped.with_label_values(&[reason]).inc();
-        self.metrics
-            .events_dropped
-            .with_label_values(&[reason])
-            .inc_by(batch.events as u64);
+        self.metrics.events_dropped.with_label_values(&[reason]).inc_by(batch.events as u64);
         batch.events
     }
 }
@@ -323,14 +281,7 @@ impl Change<'_> {
 }
 
 fn coverage(connection: u32, channel_id: u64, now_ms: u64, kind: Kind) -> Event {
-    Event {
-        channel_id,
-        sent_at_ms: now_ms,
-        received_at_ms: now_ms,
-        connection,
-        kind: Some(kind),
-        ..Event::default()
-    }
+    Event { channel_id, sent_at_ms: now_ms, received_at_ms: now_ms, connection, kind: Some(kind), ..Event::default() }
 }
 
 fn marks(marks: Vec<Mark>, now_ms: u64) -> Event {
@@ -346,27 +297,14 @@ mod tests {
 
     fn outlet(limit_bytes: u64) -> Outlet {
         let metrics = Arc::new(IngestMetrics::new(&prometheus::Registry::new()).unwrap());
-        let identity = Identity {
-            slot: "slot".to_owned(),
-            instance: 1,
-        };
+        let identity = Identity { slot: "slot".to_owned(), instance: 1 };
         Outlet::new(identity, 1, limit_bytes, Duration::from_millis(20), metrics)
     }
 
     fn chat(bytes: usize) -> Vec<u8> {
-        let kind = Kind::ClearMessage(ClearMessage {
-            target_message_id: "x".repeat(bytes),
-            login: String::new(),
-        });
+        let kind = Kind::ClearMessage(ClearMessage { target_message_id: "x".repeat(bytes), login: String::new() });
         let mut encoded = Vec::new();
-        encode(
-            &Event {
-                channel_id: 1,
-                kind: Some(kind),
-                ..Event::default()
-            },
-            &mut encoded,
-        );
+        encode(&Event { channel_id: 1, kind: Some(kind), ..Event::default() }, &mut encoded);
         encoded
     }
 
@@ -380,11 +318,7 @@ mod tests {
     }
 
     fn kinds(batches: Vec<Batch>) -> Vec<Kind> {
-        batches
-            .into_iter()
-            .flat_map(|batch| batch.events)
-            .filter_map(|event| event.kind)
-            .collect()
+        batches.into_iter().flat_map(|batch| batch.events).filter_map(|event| event.kind).collect()
     }
 
     #[tokio::test]
@@ -408,14 +342,7 @@ mod tests {
         outlet.ended(1, Some(550), NOW_MS);
         outlet.ended(3, Some(700), NOW_MS);
         outlet.mark(0, &BTreeMap::from([(1, 500)]), true, NOW_MS);
-        let mark = |connection, heard_until_ms| {
-            Kind::Marks(Marks {
-                marks: vec![Mark {
-                    connection,
-                    heard_until_ms,
-                }],
-            })
-        };
+        let mark = |connection, heard_until_ms| Kind::Marks(Marks { marks: vec![Mark { connection, heard_until_ms }] });
         assert_eq!(
             kinds(drain(&outlet).await),
             [
@@ -423,9 +350,7 @@ mod tests {
                 Kind::Joined(Joined {}),
                 Kind::Joined(Joined {}),
                 Kind::Parted(Parted {}),
-                Kind::Snapshot(Snapshot {
-                    channel_ids: vec![10, 11]
-                }),
+                Kind::Snapshot(Snapshot { channel_ids: vec![10, 11] }),
                 mark(1, 500),
                 mark(1, 550),
                 Kind::ConnectionEnded(ConnectionEnded {}),
@@ -454,9 +379,6 @@ mod tests {
         assert!(numbers[0] > 1, "{numbers:?}");
         assert!(numbers.windows(2).all(|pair| pair[1] == pair[0] + 1), "{numbers:?}");
         assert!(matches!(kinds(batches).last(), Some(Kind::Snapshot(_))));
-        assert_eq!(
-            outlet.metrics.batches_dropped.with_label_values(&["overflow"]).get(),
-            numbers[0] - 1
-        );
+        assert_eq!(outlet.metrics.batches_dropped.with_label_values(&["overflow"]).get(), numbers[0] - 1);
     }
 }

@@ -46,13 +46,7 @@ pub(super) fn encode(event: &Event, to: &mut Vec<u8>) {
 impl Packer {
     pub(super) fn new(identity: Arc<Identity>) -> Self {
         let capacity = MAX_BYTES - Batch::header_len(&identity.slot);
-        Self {
-            identity,
-            next_number: 1,
-            body: Vec::new(),
-            events: 0,
-            capacity,
-        }
+        Self { identity, next_number: 1, body: Vec::new(), events: 0, capacity }
     }
 
     pub(super) fn is_empty(&self) -> bool {
@@ -61,11 +55,7 @@ impl Packer {
 
     /// Adds one event as [`encode`] makes it. Returns the batch that this filled.
     pub(super) fn push(&mut self, encoded: &[u8]) -> Option<Sealed> {
-        let filled = if self.body.len() + encoded.len() > self.capacity {
-            self.seal()
-        } else {
-            None
-        };
+        let filled = if self.body.len() + encoded.len() > self.capacity { self.seal() } else { None };
         self.body.extend_from_slice(encoded);
         self.events += 1;
         // A batch of one event is never full, so at most one is filled at a time.
@@ -79,19 +69,11 @@ impl Packer {
         }
         let number = self.next_number;
         self.next_number += 1;
-        let header = Batch {
-            slot: self.identity.slot.clone(),
-            instance: self.identity.instance,
-            number,
-            events: Vec::new(),
-        };
+        let header =
+            Batch { slot: self.identity.slot.clone(), instance: self.identity.instance, number, events: Vec::new() };
         header.encode(&mut self.body).expect("a Vec grows as needed");
         let events = std::mem::take(&mut self.events);
-        Some(Sealed {
-            number,
-            events,
-            payload: Bytes::from(std::mem::take(&mut self.body)),
-        })
+        Some(Sealed { number, events, payload: Bytes::from(std::mem::take(&mut self.body)) })
     }
 }
 
@@ -101,28 +83,16 @@ mod tests {
     use clamor_chat::wire::{self, ClearMessage, Joined, event::Kind};
 
     fn packer() -> Packer {
-        Packer::new(Arc::new(Identity {
-            slot: "ingest-0".to_owned(),
-            instance: 7,
-        }))
+        Packer::new(Arc::new(Identity { slot: "ingest-0".to_owned(), instance: 7 }))
     }
 
     fn event(channel_id: u64, text: usize) -> Event {
         let kind = if text == 0 {
             Kind::Joined(Joined {})
         } else {
-            Kind::ClearMessage(ClearMessage {
-                target_message_id: "x".repeat(text),
-                login: "someone".to_owned(),
-            })
+            Kind::ClearMessage(ClearMessage { target_message_id: "x".repeat(text), login: "someone".to_owned() })
         };
-        Event {
-            channel_id,
-            sent_at_ms: 5,
-            connection: 3,
-            kind: Some(kind),
-            ..Event::default()
-        }
+        Event { channel_id, sent_at_ms: 5, connection: 3, kind: Some(kind), ..Event::default() }
     }
 
     fn encoded(event: &Event) -> Vec<u8> {
@@ -160,30 +130,17 @@ mod tests {
     fn a_hundred_events_are_a_batch() {
         let mut packer = packer();
         let sealed: Vec<_> = (0..250).filter_map(|_| packer.push(&encoded(&event(1, 1)))).collect();
-        assert_eq!(
-            sealed
-                .iter()
-                .map(|batch| (batch.number, batch.events))
-                .collect::<Vec<_>>(),
-            [(1, 100), (2, 100)]
-        );
+        assert_eq!(sealed.iter().map(|batch| (batch.number, batch.events)).collect::<Vec<_>>(), [(1, 100), (2, 100)]);
         assert_eq!(packer.seal().unwrap().events, 50);
     }
 
     #[test]
     fn no_batch_is_larger_than_the_limit_and_no_event_is_lost() {
         let mut packer = packer();
-        let mut sealed: Vec<_> = (0..200)
-            .filter_map(|_| packer.push(&encoded(&event(1, 4000))))
-            .collect();
+        let mut sealed: Vec<_> = (0..200).filter_map(|_| packer.push(&encoded(&event(1, 4000)))).collect();
         sealed.extend(packer.seal());
         assert!(sealed.iter().all(|batch| batch.payload.len() <= MAX_BYTES));
         assert_eq!(sealed.iter().map(|batch| batch.events).sum::<usize>(), 200);
-        assert!(
-            sealed
-                .iter()
-                .enumerate()
-                .all(|(index, batch)| batch.number == index as u64 + 1)
-        );
+        assert!(sealed.iter().enumerate().all(|(index, batch)| batch.number == index as u64 + 1));
     }
 }

@@ -37,10 +37,7 @@ impl Rate {
 
     /// Messages per minute.
     pub(super) fn per_minute(&self) -> f32 {
-        #[expect(
-            clippy::cast_possible_truncation,
-            reason = "for people and placement: seven digits are plenty"
-        )]
+        #[expect(clippy::cast_possible_truncation, reason = "for people and placement: seven digits are plenty")]
         let per_minute = (self.per_second * 60.0) as f32;
         per_minute
     }

@@ -36,23 +36,8 @@ impl Speaker {
         draining: bool,
         (revision, problem, channels): (Option<u64>, String, Vec<ChannelReport>),
     ) -> Report {
-        let Self {
-            slot,
-            instance,
-            pod_uid,
-            started_at_ms,
-        } = self.clone();
-        Report {
-            slot,
-            instance,
-            pod_uid,
-            started_at_ms,
-            at_ms,
-            revision,
-            draining,
-            problem,
-            channels,
-        }
+        let Self { slot, instance, pod_uid, started_at_ms } = self.clone();
+        Report { slot, instance, pod_uid, started_at_ms, at_ms, revision, draining, problem, channels }
     }
 }
 

@@ -100,11 +100,7 @@ impl Role {
         let speaker = Speaker::new(&options, instance, wall_ms());
         let (news, waiting_news) = mpsc::channel(WAITING_NEWS);
         let shared = Arc::new(share(&options, instance, registry, news)?);
-        tracing::info!(
-            slot = options.slot,
-            instance = format!("{instance:016x}"),
-            "ingest started"
-        );
+        tracing::info!(slot = options.slot, instance = format!("{instance:016x}"), "ingest started");
         health.waiting_for(CONDITION, "no assignment yet");
         health.register_loop(LOOP, LOOP_LIMIT);
         health.register_loop(marks::LOOP, LOOP_LIMIT);
@@ -186,14 +182,8 @@ impl Role {
         let started = Instant::now();
         self.report(true);
         self.hub.leave();
-        if tokio::time::timeout(CLOSE_LIMIT, self.shared.connections.all_ended())
-            .await
-            .is_err()
-        {
-            tracing::warn!(
-                connections = self.shared.connections.len(),
-                "connections did not end in time"
-            );
+        if tokio::time::timeout(CLOSE_LIMIT, self.shared.connections.all_ended()).await.is_err() {
+            tracing::warn!(connections = self.shared.connections.len(), "connections did not end in time");
         }
         self.tasks.shutdown().await;
         self.shared.outlet.close();
@@ -201,10 +191,7 @@ impl Role {
         if tokio::time::timeout(rest, all(&mut self.publishers)).await.is_err() {
             self.publishers.shutdown().await;
             let events = self.shared.outlet.abandon();
-            tracing::error!(
-                events,
-                "the bus did not take everything in time: chat is lost, and shows as a gap"
-            );
+            tracing::error!(events, "the bus did not take everything in time: chat is lost, and shows as a gap");
         }
         drop(self.reports);
         all(&mut self.reporter).await;
@@ -221,18 +208,9 @@ fn share(
     news: mpsc::Sender<News>,
 ) -> Result<Shared, IngestError> {
     let metrics = Arc::new(IngestMetrics::new(registry)?);
-    let identity = Identity {
-        slot: options.slot.clone(),
-        instance,
-    };
+    let identity = Identity { slot: options.slot.clone(), instance };
     let linger = options.linger.min(IngestOptions::MAX_LINGER);
-    let outlet = Outlet::new(
-        identity,
-        options.shards,
-        options.queue_bytes,
-        linger,
-        Arc::clone(&metrics),
-    );
+    let outlet = Outlet::new(identity, options.shards, options.queue_bytes, linger, Arc::clone(&metrics));
     Ok(Shared {
         account: Account::new(&options.twitch),
         dialer: Dialer::new(&options.twitch)?,
@@ -252,9 +230,7 @@ fn publishers(options: &IngestOptions, shared: &Shared, instance: u64) -> JoinSe
         instance,
         shard,
     };
-    (0..shared.outlet.shards())
-        .map(|shard| publisher(shard).run())
-        .collect()
+    (0..shared.outlet.shards()).map(|shard| publisher(shard).run()).collect()
 }
 
 fn tasks(shared: &Shared, health: &Health) -> JoinSet<()> {

@@ -24,10 +24,7 @@ impl Account {
     pub(super) fn new(options: &TwitchOptions) -> Self {
         // Twitch lets anybody read as justinfan and a number.
         let anonymous = || format!("justinfan{}", rand::random_range(10_000..=999_999));
-        Self {
-            nick: options.login.clone().unwrap_or_else(anonymous),
-            token_file: options.token_file.clone(),
-        }
+        Self { nick: options.login.clone().unwrap_or_else(anonymous), token_file: options.token_file.clone() }
     }
 
     /// The line that logs in; `None` where the token cannot be read.
@@ -38,10 +35,7 @@ impl Account {
         let token = std::fs::read_to_string(path)
             .map_err(|error| format!("failed to read --twitch-token-file {}: {error}", path.display()))?;
         let token = token.trim();
-        Ok(format!(
-            "PASS oauth:{}\r\n",
-            token.strip_prefix("oauth:").unwrap_or(token)
-        ))
+        Ok(format!("PASS oauth:{}\r\n", token.strip_prefix("oauth:").unwrap_or(token)))
     }
 }
 
@@ -59,11 +53,7 @@ pub(super) struct Shared {
 impl Shared {
     /// Tells the hub. Where it cannot follow, the connection is closed rather than something missed.
     pub(super) fn tell(&self, connection: &Connection, what: What) {
-        let news = News {
-            connection: connection.id,
-            client: connection.client,
-            what,
-        };
+        let news = News { connection: connection.id, client: connection.client, what };
         if self.news.try_send(news).is_err() {
             connection.close(Cause::Stalled);
         }
@@ -82,12 +72,7 @@ pub(super) struct Context {
 
 impl Context {
     pub(super) fn new(client: ClientId, shared: Arc<Shared>) -> Self {
-        Self {
-            client,
-            shared,
-            leaving: CancellationToken::new(),
-            gone: CancellationToken::new(),
-        }
+        Self { client, shared, leaving: CancellationToken::new(), gone: CancellationToken::new() }
     }
 
     /// This client is replaced: when its connection ends, it is not opened again.
@@ -113,10 +98,7 @@ impl Context {
 
 impl fmt::Debug for Context {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter
-            .debug_struct("Context")
-            .field("client", &self.client)
-            .finish_non_exhaustive()
+        formatter.debug_struct("Context").field("client", &self.client).finish_non_exhaustive()
     }
 }
 
@@ -134,20 +116,12 @@ mod tests {
     #[test]
     fn a_token_is_read_with_or_without_its_prefix_and_a_missing_file_is_named() {
         let file = tempfile::NamedTempFile::new().unwrap();
-        let mut account = Account {
-            nick: "me".to_owned(),
-            token_file: Some(file.path().to_owned()),
-        };
+        let mut account = Account { nick: "me".to_owned(), token_file: Some(file.path().to_owned()) };
         for token in ["abc", "oauth:abc\n"] {
             std::fs::write(file.path(), token).unwrap();
             assert_eq!(account.pass().unwrap(), "PASS oauth:abc\r\n");
         }
         account.token_file = Some("/nowhere/token".into());
-        assert!(
-            account
-                .pass()
-                .unwrap_err()
-                .contains("--twitch-token-file /nowhere/token")
-        );
+        assert!(account.pass().unwrap_err().contains("--twitch-token-file /nowhere/token"));
     }
 }

@@ -96,23 +96,13 @@ impl ChatTransport {
             connection: Arc::clone(&connection),
             passed_on: VecDeque::new(),
         };
-        Ok(Self {
-            incoming,
-            outgoing: Outgoing {
-                connection,
-                context: Arc::clone(context),
-                pass,
-            },
-        })
+        Ok(Self { incoming, outgoing: Outgoing { connection, context: Arc::clone(context), pass } })
     }
 }
 
 impl fmt::Debug for ChatTransport {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter
-            .debug_struct("ChatTransport")
-            .field("connection", &self.outgoing.connection.id)
-            .finish()
+        formatter.debug_struct("ChatTransport").field("connection", &self.outgoing.connection.id).finish()
     }
 }
 
@@ -215,11 +205,7 @@ impl Sink<IRCMessage> for Outgoing {
     }
 
     fn start_send(self: Pin<&mut Self>, message: IRCMessage) -> Result<(), Self::Error> {
-        if self.write(&message) {
-            Ok(())
-        } else {
-            Err(std::io::ErrorKind::BrokenPipe.into())
-        }
+        if self.write(&message) { Ok(()) } else { Err(std::io::ErrorKind::BrokenPipe.into()) }
     }
 
     fn poll_flush(self: Pin<&mut Self>, _: &mut Task<'_>) -> Poll<Result<(), Self::Error>> {

@@ -104,15 +104,7 @@ struct Planner {
 
 /// Plans until shutdown.
 pub async fn run(options: ControlOptions, health: Health, shutdown: CancellationToken) {
-    let ControlOptions {
-        bus,
-        shards,
-        limits,
-        slots,
-        elsewhere,
-        mut desired,
-        seen,
-    } = options;
+    let ControlOptions { bus, shards, limits, slots, elsewhere, mut desired, seen } = options;
     health.register_loop(LOOP, LOOP_LIMIT);
     health.waiting_for(LOOP, "the first plan is not written yet");
     let mut changes = bus.watch_reports();
@@ -165,13 +157,7 @@ impl Pace {
     fn new(settle: Duration) -> Self {
         let first = Instant::now() + settle;
         let waits = Box::new(backoff());
-        Self {
-            not_before: first,
-            wake: first,
-            settling: !settle.is_zero(),
-            waits,
-            logged: String::new(),
-        }
+        Self { not_before: first, wake: first, settling: !settle.is_zero(), waits, logged: String::new() }
     }
 
     fn worked(&mut self, next: Instant) {
@@ -249,10 +235,7 @@ impl Planner {
         self.assign(&planned).await?;
         self.placed.clone_from(&planned.placed);
         let next_look = self.looked.unwrap_or_else(Instant::now) + LOOK_AGAIN;
-        Ok(self
-            .direct(desired, planned.wanted)
-            .await?
-            .map_or(next_look, |soon| soon.min(next_look)))
+        Ok(self.direct(desired, planned.wanted).await?.map_or(next_look, |soon| soon.min(next_look)))
     }
 
     fn note_asked(&mut self, desired: &Desired) {
@@ -280,10 +263,7 @@ impl Planner {
         let mut last = Vec::with_capacity(usize::from(self.shards));
         for shard in 0..self.shards {
             let found = self.look_at_directive(shard).await?;
-            let ours = self
-                .last
-                .get(usize::from(shard))
-                .is_some_and(|known| known.planner == self.id);
+            let ours = self.last.get(usize::from(shard)).is_some_and(|known| known.planner == self.id);
             if ours && found.plan.is_some() && found.planner != self.id {
                 tracing::warn!("{}", ControlError::OtherPlanner { shard });
             }
@@ -298,18 +278,10 @@ impl Planner {
 
     async fn look_at_directive(&self, shard: u16) -> Result<Last, ControlError> {
         let (seq, directive) = self.bus.last_directive(shard).await?;
-        let Some(Directive {
-            plan: name,
-            revision,
-            planner,
-        }) = directive
-        else {
+        let Some(Directive { plan: name, revision, planner }) = directive else {
             return Ok(Last { seq, ..Last::default() });
         };
-        let known = self
-            .last
-            .get(usize::from(shard))
-            .filter(|known| known.name == name && known.plan.is_some());
+        let known = self.last.get(usize::from(shard)).filter(|known| known.name == name && known.plan.is_some());
         let plan = match known {
             Some(known) => known.plan.clone(),
             None => match self.bus.get_set(&name).await {
@@ -321,13 +293,7 @@ impl Planner {
                 }
             },
         };
-        Ok(Last {
-            seq,
-            revision,
-            planner,
-            name,
-            plan,
-        })
+        Ok(Last { seq, revision, planner, name, plan })
     }
 
     async fn assign(&mut self, planned: &Plan) -> Result<(), ControlError> {
@@ -349,10 +315,7 @@ impl Planner {
         let phrases = self.store_phrases(desired).await?;
         let mut due = Vec::new();
         for (shard, wanted) in (0..self.shards).zip(wanted) {
-            let plan = ShardPlan {
-                wanted,
-                phrases: phrases.clone(),
-            };
+            let plan = ShardPlan { wanted, phrases: phrases.clone() };
             if self.last[usize::from(shard)].plan.as_ref() != Some(&plan) {
                 due.push((shard, plan));
             }
@@ -360,11 +323,7 @@ impl Planner {
         if due.is_empty() {
             return Ok(None);
         }
-        if let Some(soon) = self
-            .directed
-            .map(|at| at + DIRECTIVE_PAUSE)
-            .filter(|soon| *soon > Instant::now())
-        {
+        if let Some(soon) = self.directed.map(|at| at + DIRECTIVE_PAUSE).filter(|soon| *soon > Instant::now()) {
             return Ok(Some(soon));
         }
         self.directed = Some(Instant::now());
@@ -377,11 +336,7 @@ impl Planner {
     async fn publish(&mut self, shard: u16, plan: ShardPlan) -> Result<(), ControlError> {
         let name = self.bus.put_set("plan", &plan).await?;
         let before = &self.last[usize::from(shard)];
-        let directive = Directive {
-            plan: name.clone(),
-            revision: before.revision + 1,
-            planner: self.id,
-        };
+        let directive = Directive { plan: name.clone(), revision: before.revision + 1, planner: self.id };
         let (revision, wanted) = (directive.revision, plan.wanted.len());
         let seq = match self.bus.publish_directive(shard, &directive, before.seq).await {
             Ok(seq) => seq,
@@ -389,13 +344,7 @@ impl Planner {
             Err(error) => return Err(error.into()),
         };
         tracing::debug!(shard, seq, revision, wanted, "directed");
-        self.last[usize::from(shard)] = Last {
-            seq,
-            revision,
-            planner: self.id,
-            name,
-            plan: Some(plan),
-        };
+        self.last[usize::from(shard)] = Last { seq, revision, planner: self.id, name, plan: Some(plan) };
         Ok(())
     }
 

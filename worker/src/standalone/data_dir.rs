@@ -91,33 +91,18 @@ fn check_version(path: &Path) -> Result<(), StandaloneError> {
 fn lock(path: &Path) -> Result<File, StandaloneError> {
     let name = path.join("lock");
     let mut options = File::options();
-    let mut file = options
-        .read(true)
-        .write(true)
-        .create(true)
-        .truncate(false)
-        .open(&name)
-        .map_err(folder(&name))?;
+    let mut file = options.read(true).write(true).create(true).truncate(false).open(&name).map_err(folder(&name))?;
     match file.try_lock() {
         Ok(()) => {}
         Err(TryLockError::WouldBlock) => {
             let mut holder = String::new();
             let _unreadable_is_empty = file.read_to_string(&mut holder);
-            let holder = if holder.trim().is_empty() {
-                "another process"
-            } else {
-                holder.trim()
-            };
-            return Err(StandaloneError::FolderInUse {
-                dir: path.to_owned(),
-                holder: holder.to_owned(),
-            });
+            let holder = if holder.trim().is_empty() { "another process" } else { holder.trim() };
+            return Err(StandaloneError::FolderInUse { dir: path.to_owned(), holder: holder.to_owned() });
         }
         Err(TryLockError::Error(error)) => return Err(folder(&name)(error)),
     }
-    let now = OffsetDateTime::now_utc()
-        .replace_nanosecond(0)
-        .unwrap_or(OffsetDateTime::UNIX_EPOCH);
+    let now = OffsetDateTime::now_utc().replace_nanosecond(0).unwrap_or(OffsetDateTime::UNIX_EPOCH);
     let since = now.format(&Rfc3339).unwrap_or_default();
     let mine = format!("process {} (since {since})\n", std::process::id());
     file.set_len(0)
@@ -157,10 +142,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let first = DataDir::open(dir.path()).unwrap();
         let refused = DataDir::open(dir.path()).unwrap_err().to_string();
-        assert!(
-            refused.contains(&format!("process {}", std::process::id())),
-            "{refused}"
-        );
+        assert!(refused.contains(&format!("process {}", std::process::id())), "{refused}");
         drop(first);
         DataDir::open(dir.path()).unwrap();
     }
@@ -169,14 +151,8 @@ mod tests {
     fn a_folder_of_a_newer_version_is_refused_and_untouched() {
         let dir = tempfile::tempdir().unwrap();
         fs::write(dir.path().join("version"), "2\n").unwrap();
-        assert!(matches!(
-            DataDir::open(dir.path()),
-            Err(StandaloneError::NewerFolder { .. })
-        ));
-        let names: Vec<_> = fs::read_dir(dir.path())
-            .unwrap()
-            .map(|entry| entry.unwrap().file_name())
-            .collect();
+        assert!(matches!(DataDir::open(dir.path()), Err(StandaloneError::NewerFolder { .. })));
+        let names: Vec<_> = fs::read_dir(dir.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
         assert_eq!(names, ["version"]);
     }
 
@@ -184,18 +160,11 @@ mod tests {
     fn env_is_private_and_survives_a_shell() {
         let dir = tempfile::tempdir().unwrap();
         let data = DataDir::open(dir.path()).unwrap();
-        data.write_env(&[
-            ("DATABASE_URL", "postgres://a:it's $HOME@b/c?x=y&z"),
-            ("HTTP_URL", "http://x"),
-        ])
-        .unwrap();
+        data.write_env(&[("DATABASE_URL", "postgres://a:it's $HOME@b/c?x=y&z"), ("HTTP_URL", "http://x")]).unwrap();
         let env = dir.path().join("env");
         assert_eq!(fs::metadata(&env).unwrap().permissions().mode() & 0o777, 0o600);
         let script = format!(". {} && printf %s \"$DATABASE_URL\"", env.display());
         let shell = std::process::Command::new("sh").args(["-c", &script]).output().unwrap();
-        assert_eq!(
-            String::from_utf8(shell.stdout).unwrap(),
-            "postgres://a:it's $HOME@b/c?x=y&z"
-        );
+        assert_eq!(String::from_utf8(shell.stdout).unwrap(), "postgres://a:it's $HOME@b/c?x=y&z");
     }
 }

@@ -28,12 +28,7 @@ impl Lag {
         let lately: Buckets = now
             .iter()
             .enumerate()
-            .map(|(at, (bound, count))| {
-                (
-                    *bound,
-                    count - before.get(at).map_or(0, |(_, count)| (*count).min(*count)),
-                )
-            })
+            .map(|(at, (bound, count))| (*bound, count - before.get(at).map_or(0, |(_, count)| (*count).min(*count))))
             .collect();
         self.0.push_back(now);
         if self.0.len() > LOOKS {
@@ -46,13 +41,7 @@ impl Lag {
 fn buckets(families: &[MetricFamily]) -> Option<Buckets> {
     let family = families.iter().find(|family| family.name() == METRIC)?;
     let histogram = family.get_metric().first()?.get_histogram();
-    Some(
-        histogram
-            .get_bucket()
-            .iter()
-            .map(|bucket| (bucket.upper_bound(), bucket.cumulative_count()))
-            .collect(),
-    )
+    Some(histogram.get_bucket().iter().map(|bucket| (bucket.upper_bound(), bucket.cumulative_count())).collect())
 }
 
 /// By linear interpolation within the bucket, as Prometheus does.
@@ -79,10 +68,7 @@ mod tests {
         let mut lag = Lag::default();
         assert_eq!(lag.take(vec![(0.1, 1_000), (0.2, 1_000), (10.0, 1_000)]), None);
         let (p50, p99) = lag.take(vec![(0.1, 1_000), (0.2, 1_098), (10.0, 1_100)]).unwrap();
-        assert!(
-            p50 > Duration::from_millis(140) && p50 < Duration::from_millis(160),
-            "{p50:?}"
-        );
+        assert!(p50 > Duration::from_millis(140) && p50 < Duration::from_millis(160), "{p50:?}");
         assert!(p99 > Duration::from_secs(4), "{p99:?}");
     }
 

@@ -55,30 +55,17 @@ impl Rates {
     pub fn take(&mut self, minutes: &[Minute], at: Instant) -> BTreeMap<i64, Figures> {
         let first = self.steps.is_empty();
         let mut added: HashMap<i64, u64> = HashMap::new();
-        for Minute {
-            channel_id,
-            start_s,
-            messages,
-            ..
-        } in minutes.iter().filter(|_| !first)
-        {
+        for Minute { channel_id, start_s, messages, .. } in minutes.iter().filter(|_| !first) {
             let before = self.last.get(&(*channel_id, *start_s)).copied().unwrap_or(0);
             *added.entry(*channel_id).or_default() += u64::try_from(messages - before).unwrap_or(0);
         }
         for (channel_id, added) in &added {
             *self.messages.entry(*channel_id).or_default() += added;
         }
-        self.last = minutes
-            .iter()
-            .map(|minute| ((minute.channel_id, minute.start_s), minute.messages))
-            .collect();
+        self.last = minutes.iter().map(|minute| ((minute.channel_id, minute.start_s), minute.messages)).collect();
         self.steps.push_back(Step { at, added });
         // The oldest step only says when the window begins.
-        while self
-            .steps
-            .get(1)
-            .is_some_and(|second| at.saturating_duration_since(second.at) >= RATE_WINDOW)
-        {
+        while self.steps.get(1).is_some_and(|second| at.saturating_duration_since(second.at) >= RATE_WINDOW) {
             self.steps.pop_front();
         }
         self.figures(minutes, at)
@@ -90,23 +77,11 @@ impl Rates {
             let figures = figures.entry(minute.channel_id).or_default();
             figures.chatters = figures.chatters.max(u64::try_from(minute.chatters).unwrap_or(0));
         }
-        let span = self
-            .steps
-            .front()
-            .map_or(Duration::ZERO, |first| at.saturating_duration_since(first.at));
+        let span = self.steps.front().map_or(Duration::ZERO, |first| at.saturating_duration_since(first.at));
         for (channel_id, figures) in &mut figures {
-            let added: u64 = self
-                .steps
-                .iter()
-                .skip(1)
-                .filter_map(|step| step.added.get(channel_id))
-                .sum();
+            let added: u64 = self.steps.iter().skip(1).filter_map(|step| step.added.get(channel_id)).sum();
             figures.messages = self.messages.get(channel_id).copied().unwrap_or(0);
-            figures.per_second = if span.is_zero() {
-                0.0
-            } else {
-                added as f64 / span.as_secs_f64()
-            };
+            figures.per_second = if span.is_zero() { 0.0 } else { added as f64 / span.as_secs_f64() };
         }
         figures
     }
@@ -125,12 +100,7 @@ pub async fn minutes(pool: &PgPool, channels: &[i64], since_s: Option<i64>) -> R
     .bind(since_s)
     .fetch_all(pool)
     .await?;
-    let minute = |(channel_id, start_s, messages, chatters)| Minute {
-        channel_id,
-        start_s,
-        messages,
-        chatters,
-    };
+    let minute = |(channel_id, start_s, messages, chatters)| Minute { channel_id, start_s, messages, chatters };
     Ok(rows.into_iter().map(minute).collect())
 }
 
@@ -163,26 +133,14 @@ mod tests {
     use super::*;
 
     fn minute(start_s: i64, messages: i64, chatters: i64) -> Minute {
-        Minute {
-            channel_id: 1,
-            start_s,
-            messages,
-            chatters,
-        }
+        Minute { channel_id: 1, start_s, messages, chatters }
     }
 
     #[test]
     fn the_first_look_is_the_baseline() {
         let mut rates = Rates::default();
         let figures = rates.take(&[minute(0, 1_000, 7)], Instant::now());
-        assert_eq!(
-            figures[&1],
-            Figures {
-                per_second: 0.0,
-                messages: 0,
-                chatters: 7
-            }
-        );
+        assert_eq!(figures[&1], Figures { per_second: 0.0, messages: 0, chatters: 7 });
     }
 
     #[test]
@@ -192,14 +150,7 @@ mod tests {
         rates.take(&[minute(0, 100, 7)], start);
         rates.take(&[minute(0, 110, 8)], start + Duration::from_secs(1));
         let figures = rates.take(&[minute(0, 112, 8), minute(60, 8, 3)], start + Duration::from_secs(2));
-        assert_eq!(
-            figures[&1],
-            Figures {
-                per_second: 10.0,
-                messages: 20,
-                chatters: 8
-            }
-        );
+        assert_eq!(figures[&1], Figures { per_second: 10.0, messages: 20, chatters: 8 });
     }
 
     #[test]
@@ -212,13 +163,6 @@ mod tests {
             rates.take(&[minute(0, 50, 9)], start + Duration::from_secs(second));
         }
         let figures = rates.take(&[minute(0, 50, 9)], start + Duration::from_secs(8));
-        assert_eq!(
-            figures[&1],
-            Figures {
-                per_second: 0.0,
-                messages: 50,
-                chatters: 9
-            }
-        );
+        assert_eq!(figures[&1], Figures { per_second: 0.0, messages: 50, chatters: 9 });
     }
 }

@@ -85,13 +85,7 @@ pub struct ServerArgs {
     #[arg(long, env = "NATS_CA_FILE", value_name = "FILE", requires = "nats_url")]
     pub nats_ca_file: Option<PathBuf>,
     /// Credentials file (.creds) to log in with
-    #[arg(
-        long,
-        env = "NATS_CREDS_FILE",
-        value_name = "FILE",
-        conflicts_with = "nats_user",
-        requires = "nats_url"
-    )]
+    #[arg(long, env = "NATS_CREDS_FILE", value_name = "FILE", conflicts_with = "nats_user", requires = "nats_url")]
     pub nats_creds_file: Option<PathBuf>,
     /// User to log in as
     #[arg(long, env = "NATS_USER", requires = "nats_password_file")]

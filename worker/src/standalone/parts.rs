@@ -31,12 +31,7 @@ impl Parts {
     {
         let stop = CancellationToken::new();
         let task = Some(spawn_local(part(stop.clone())));
-        self.0.push(Part {
-            name,
-            stop,
-            task,
-            passes: false,
-        });
+        self.0.push(Part { name, stop, task, passes: false });
     }
 
     /// Starts a part that has nothing to say at its end.
@@ -93,10 +88,7 @@ impl Parts {
 impl Drop for Parts {
     /// Where nobody drained: nothing goes on by itself.
     fn drop(&mut self) {
-        self.0
-            .iter()
-            .filter_map(|part| part.task.as_ref())
-            .for_each(JoinHandle::abort);
+        self.0.iter().filter_map(|part| part.task.as_ref()).for_each(JoinHandle::abort);
     }
 }
 
@@ -109,11 +101,7 @@ impl Part {
         let ended = task.await;
         self.task = None;
         joined(self.name, ended)?;
-        if self.passes {
-            Ok(())
-        } else {
-            Err(StandaloneError::PartEnded { part: self.name }.into())
-        }
+        if self.passes { Ok(()) } else { Err(StandaloneError::PartEnded { part: self.name }.into()) }
     }
 }
 

@@ -49,25 +49,14 @@ struct Board<'a> {
 impl<'a> Board<'a> {
     fn new(items: &'a [Item<'a>], slots: &'a BTreeSet<String>) -> Self {
         let slots: Vec<&String> = slots.iter().collect();
-        let total = items
-            .iter()
-            .map(|item| item.weight * copies(item, slots.len()) as u64)
-            .sum();
-        Self {
-            items,
-            load: vec![0; slots.len()],
-            slots,
-            places: vec![BTreeSet::new(); items.len()],
-            total,
-        }
+        let total = items.iter().map(|item| item.weight * copies(item, slots.len()) as u64).sum();
+        Self { items, load: vec![0; slots.len()], slots, places: vec![BTreeSet::new(); items.len()], total }
     }
 
     fn keep(&mut self, current: &Placement) {
         for (index, item) in self.items.iter().enumerate() {
             let Some(now) = current.get(item.login) else { continue };
-            let mut kept: Vec<usize> = (0..self.slots.len())
-                .filter(|slot| now.contains(self.slots[*slot]))
-                .collect();
+            let mut kept: Vec<usize> = (0..self.slots.len()).filter(|slot| now.contains(self.slots[*slot])).collect();
             kept.sort_by_key(|slot| Reverse(self.score(index, *slot)));
             kept.truncate(copies(item, self.slots.len()));
             for slot in kept {
@@ -98,10 +87,8 @@ impl<'a> Board<'a> {
     fn relieve_slot(&mut self, slot: usize) -> bool {
         let mut moved = false;
         let places = self.places.iter().enumerate();
-        let mut here: Vec<usize> = places
-            .filter(|(_, places)| places.contains(&slot))
-            .map(|(index, _)| index)
-            .collect();
+        let mut here: Vec<usize> =
+            places.filter(|(_, places)| places.contains(&slot)).map(|(index, _)| index).collect();
         here.sort_by_key(|index| self.score(*index, slot));
         for index in here {
             if !self.is_overfull(slot) {
@@ -138,8 +125,7 @@ impl<'a> Board<'a> {
     }
 
     fn least_loaded(&self, index: usize) -> Option<usize> {
-        self.free_slots(index)
-            .min_by_key(|slot| (self.load[*slot], Reverse(self.score(index, *slot))))
+        self.free_slots(index).min_by_key(|slot| (self.load[*slot], Reverse(self.score(index, *slot))))
     }
 
     fn is_overfull(&self, slot: usize) -> bool {
@@ -156,11 +142,7 @@ impl<'a> Board<'a> {
 
     fn into_placement(self) -> Placement {
         let names = |places: &BTreeSet<usize>| places.iter().map(|slot| self.slots[*slot].clone()).collect();
-        self.items
-            .iter()
-            .zip(&self.places)
-            .map(|(item, places)| (item.login.to_owned(), names(places)))
-            .collect()
+        self.items.iter().zip(&self.places).map(|(item, places)| (item.login.to_owned(), names(places))).collect()
     }
 }
 
@@ -182,20 +164,13 @@ mod tests {
     fn items(drawn: &Drawn) -> Vec<Item<'_>> {
         drawn
             .iter()
-            .map(|(login, weight, redundancy)| Item {
-                login,
-                weight: *weight,
-                redundancy: *redundancy,
-            })
+            .map(|(login, weight, redundancy)| Item { login, weight: *weight, redundancy: *redundancy })
             .collect()
     }
 
     fn channels(redundancy: std::ops::RangeInclusive<usize>) -> impl Strategy<Value = Drawn> {
-        proptest::collection::btree_map("[a-z0-9_]{1,8}", (1_u64..50, redundancy), 0..80).prop_map(|map| {
-            map.into_iter()
-                .map(|(login, (weight, redundancy))| (login, weight, redundancy))
-                .collect()
-        })
+        proptest::collection::btree_map("[a-z0-9_]{1,8}", (1_u64..50, redundancy), 0..80)
+            .prop_map(|map| map.into_iter().map(|(login, (weight, redundancy))| (login, weight, redundancy)).collect())
     }
 
     fn loads(items: &[Item<'_>], placement: &Placement) -> BTreeMap<String, u64> {
@@ -283,14 +258,7 @@ mod tests {
     #[test]
     fn a_new_slot_takes_its_part() {
         let logins: Vec<String> = (0..100).map(|n| format!("channel_{n}")).collect();
-        let items: Vec<_> = logins
-            .iter()
-            .map(|login| Item {
-                login,
-                weight: 1,
-                redundancy: 1,
-            })
-            .collect();
+        let items: Vec<_> = logins.iter().map(|login| Item { login, weight: 1, redundancy: 1 }).collect();
         let one = place(&items, &slots(1), &Placement::new());
         let two = place(&items, &slots(2), &one);
         let moved = items.iter().filter(|item| one[item.login] != two[item.login]).count();

@@ -77,14 +77,7 @@ pub fn plan(observed: Observed<'_>) -> Plan {
 fn held(observed: &Observed<'_>) -> BTreeMap<String, BTreeSet<String>> {
     let mut held: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
     for (slot, assignment) in observed.assigned {
-        held.insert(
-            slot.clone(),
-            assignment
-                .channels
-                .iter()
-                .map(|channel| channel.login.clone())
-                .collect(),
-        );
+        held.insert(slot.clone(), assignment.channels.iter().map(|channel| channel.login.clone()).collect());
     }
     for Seen { report, .. } in observed.reports {
         if !observed.assigned.contains_key(&report.slot) {
@@ -105,17 +98,9 @@ fn rates(reports: &[Seen]) -> BTreeMap<&str, u32> {
     rates
 }
 
-#[expect(
-    clippy::cast_possible_truncation,
-    clippy::cast_sign_loss,
-    reason = "clamped to what fits"
-)]
+#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "clamped to what fits")]
 fn whole(rate: f32) -> u32 {
-    if rate.is_finite() {
-        rate.clamp(0.0, 1e9) as u32
-    } else {
-        0
-    }
+    if rate.is_finite() { rate.clamp(0.0, 1e9) as u32 } else { 0 }
 }
 
 /// A rate counts by its power of two, so that noise moves nothing.
@@ -135,12 +120,7 @@ fn placement(
         }
     }
     // In the middle of a move both slots hold the channel; only the last plan knows which one it belongs to.
-    current.extend(
-        observed
-            .placed
-            .iter()
-            .map(|(login, slots)| (login.clone(), slots.clone())),
-    );
+    current.extend(observed.placed.iter().map(|(login, slots)| (login.clone(), slots.clone())));
     let items: Vec<Item<'_>> = observed
         .desired
         .active()
@@ -160,12 +140,8 @@ fn assignments(
     rates: &BTreeMap<&str, u32>,
 ) -> BTreeMap<String, Assignment> {
     let heard = heard(observed.reports);
-    let mut lists: BTreeMap<&String, BTreeSet<&String>> = observed
-        .slots
-        .iter()
-        .chain(held.keys())
-        .map(|slot| (slot, BTreeSet::new()))
-        .collect();
+    let mut lists: BTreeMap<&String, BTreeSet<&String>> =
+        observed.slots.iter().chain(held.keys()).map(|slot| (slot, BTreeSet::new())).collect();
     for (login, slots) in placed {
         for slot in slots {
             if let Some(list) = lists.get_mut(slot) {
@@ -177,10 +153,7 @@ fn assignments(
         let Some(list) = lists.get_mut(slot) else { continue };
         for login in logins.iter().filter(|login| observed.desired.is_active(login)) {
             let arrived = placed.get(login).is_some_and(|slots| {
-                !slots.is_empty()
-                    && slots
-                        .iter()
-                        .all(|slot| heard.contains(&(slot.as_str(), login.as_str())))
+                !slots.is_empty() && slots.iter().all(|slot| heard.contains(&(slot.as_str(), login.as_str())))
             });
             if !arrived {
                 list.insert(login);
@@ -199,11 +172,7 @@ fn heard(reports: &[Seen]) -> BTreeSet<(&str, &str)> {
     let speaking = reports.iter().filter(|seen| seen.fresh && !seen.report.draining);
     speaking
         .flat_map(|seen| {
-            let classified = seen
-                .report
-                .channels
-                .iter()
-                .filter(|channel| channel.state.is_classified());
+            let classified = seen.report.channels.iter().filter(|channel| channel.state.is_classified());
             classified.map(|channel| (seen.report.slot.as_str(), channel.login.as_str()))
         })
         .collect()
@@ -211,12 +180,7 @@ fn heard(reports: &[Seen]) -> BTreeSet<(&str, &str)> {
 
 /// Weights only order JOINs: they alone are no reason to write.
 fn differs(now: Option<&Assignment>, list: &BTreeSet<&String>) -> bool {
-    now.is_none_or(|now| {
-        !now.channels
-            .iter()
-            .map(|channel| &channel.login)
-            .eq(list.iter().copied())
-    })
+    now.is_none_or(|now| !now.channels.iter().map(|channel| &channel.login).eq(list.iter().copied()))
 }
 
 fn assignment(
@@ -233,10 +197,7 @@ fn assignment(
         login: (*login).clone(),
         weight: rates.get(login.as_str()).copied().unwrap_or(0),
     };
-    Assignment {
-        revision: assigned.max(followed) + 1,
-        channels: list.iter().map(channel).collect(),
-    }
+    Assignment { revision: assigned.max(followed) + 1, channels: list.iter().map(channel).collect() }
 }
 
 /// The wanted channels of each shard, by id.
@@ -258,17 +219,11 @@ fn wanted(observed: &Observed<'_>) -> Vec<Vec<WantedChannel>> {
             since_ms: before.map_or(asked, |before| before.since_ms),
         });
     }
-    shards
-        .into_iter()
-        .map(|wanted| wanted.into_values().collect())
-        .collect()
+    shards.into_iter().map(|wanted| wanted.into_values().collect()).collect()
 }
 
 fn shard(channel_id: u64, shards: usize) -> usize {
-    usize::from(clamor_chat::shard::shard(
-        channel_id,
-        u16::try_from(shards).unwrap_or(256),
-    ))
+    usize::from(clamor_chat::shard::shard(channel_id, u16::try_from(shards).unwrap_or(256)))
 }
 
 fn find(plan: &ShardPlan, channel_id: u64) -> Option<&WantedChannel> {
@@ -293,22 +248,14 @@ fn ids<'a>(observed: &Observed<'a>) -> BTreeMap<&'a str, u64> {
 
 fn warnings(observed: &Observed<'_>) -> BTreeSet<String> {
     let slots = observed.slots.len();
-    let few = observed
-        .desired
-        .active()
-        .filter(|(_, channel)| channel.redundancy > slots)
-        .map(|(login, channel)| {
-            format!(
-                "channel {login}: TrackedChannel {} asks for redundancy {}, but the number of slots is {slots}",
-                channel.name, channel.redundancy
-            )
-        });
-    let problems = observed
-        .reports
-        .iter()
-        .filter(|seen| seen.fresh && !seen.report.problem.is_empty());
-    few.chain(problems.map(|seen| format!("slot {}: {}", seen.report.slot, seen.report.problem)))
-        .collect()
+    let few = observed.desired.active().filter(|(_, channel)| channel.redundancy > slots).map(|(login, channel)| {
+        format!(
+            "channel {login}: TrackedChannel {} asks for redundancy {}, but the number of slots is {slots}",
+            channel.name, channel.redundancy
+        )
+    });
+    let problems = observed.reports.iter().filter(|seen| seen.fresh && !seen.report.problem.is_empty());
+    few.chain(problems.map(|seen| format!("slot {}: {}", seen.report.slot, seen.report.problem))).collect()
 }
 
 #[cfg(test)]
@@ -330,10 +277,7 @@ mod tests {
     impl World {
         fn new(slots: &[&str], channels: &[&str]) -> Self {
             let desired = Desired {
-                channels: channels
-                    .iter()
-                    .map(|login| ((*login).to_owned(), channel(login, 1)))
-                    .collect(),
+                channels: channels.iter().map(|login| ((*login).to_owned(), channel(login, 1))).collect(),
                 ..Desired::default()
             };
             Self {
@@ -366,37 +310,23 @@ mod tests {
             self.assigned.extend(plan.assignments.clone());
             self.placed.clone_from(&plan.placed);
             for (last, wanted) in self.last.iter_mut().zip(&plan.wanted) {
-                *last = Some(ShardPlan {
-                    wanted: wanted.clone(),
-                    phrases: None,
-                });
+                *last = Some(ShardPlan { wanted: wanted.clone(), phrases: None });
             }
             plan
         }
 
         fn report(&mut self, slot: &str, states: &[(&str, ChannelState)]) {
             self.reports.retain(|seen| seen.report.slot != slot);
-            self.reports.push(Seen {
-                report: report(slot, states),
-                fresh: true,
-            });
+            self.reports.push(Seen { report: report(slot, states), fresh: true });
         }
 
         fn logins(&self, slot: &str) -> Vec<&str> {
-            self.assigned[slot]
-                .channels
-                .iter()
-                .map(|channel| channel.login.as_str())
-                .collect()
+            self.assigned[slot].channels.iter().map(|channel| channel.login.as_str()).collect()
         }
     }
 
     fn channel(login: &str, redundancy: usize) -> DesiredChannel {
-        DesiredChannel {
-            name: login.to_owned(),
-            redundancy,
-            ..DesiredChannel::default()
-        }
+        DesiredChannel { name: login.to_owned(), redundancy, ..DesiredChannel::default() }
     }
 
     fn report(slot: &str, states: &[(&str, ChannelState)]) -> Report {
@@ -502,13 +432,7 @@ mod tests {
         world.desired.channels.insert("one".to_owned(), channel("one", 3));
         let plan = world.step();
         assert_eq!((world.logins("a"), world.logins("b")), (vec!["one"], vec!["one"]));
-        assert!(
-            plan.warnings
-                .iter()
-                .next()
-                .unwrap()
-                .contains("the number of slots is 2")
-        );
+        assert!(plan.warnings.iter().next().unwrap().contains("the number of slots is 2"));
     }
 
     #[test]
@@ -522,11 +446,7 @@ mod tests {
                 world.report("b", &[("one", state)]);
             }
             world.step();
-            assert_eq!(
-                (world.logins("a"), world.logins("b")),
-                (vec!["one"], vec!["one"]),
-                "while b is {state:?}"
-            );
+            assert_eq!((world.logins("a"), world.logins("b")), (vec!["one"], vec!["one"]), "while b is {state:?}");
         }
         world.report("b", &[("one", ChannelState::Joined)]);
         world.step();
@@ -557,11 +477,8 @@ mod tests {
         world.step();
         let before = world.assigned.clone();
         for slot in ["a", "b"] {
-            let joined: Vec<_> = before[slot]
-                .channels
-                .iter()
-                .map(|channel| (channel.login.as_str(), ChannelState::Joined))
-                .collect();
+            let joined: Vec<_> =
+                before[slot].channels.iter().map(|channel| (channel.login.as_str(), ChannelState::Joined)).collect();
             world.report(slot, &joined);
             world.reports.last_mut().unwrap().report.revision = Some(41);
         }

@@ -57,8 +57,7 @@ impl Replay {
     pub async fn follow(self, shutdown: CancellationToken) -> Result<(), StandaloneError> {
         let through = async {
             self.until(async || self.is_wanted().await).await;
-            self.until(async || Ok(simulator::begin(self.simulator).await.map(Some)?))
-                .await;
+            self.until(async || Ok(simulator::begin(self.simulator).await.map(Some)?)).await;
             let said = self.until(async || self.said().await).await;
             let _ = tokio::time::timeout(READ_LIMIT, self.until(async || Ok(self.is_read(said).then_some(())))).await;
             tokio::time::sleep(PUBLISHED).await;
@@ -79,9 +78,7 @@ impl Replay {
             channels,
             "the replay of {file} is through; its counts stay here"
         );
-        self.recording.mark_done(&format!(
-            "lines {said}, messages {messages}, emotes {emotes}, channels {channels}\n"
-        ))
+        self.recording.mark_done(&format!("lines {said}, messages {messages}, emotes {emotes}, channels {channels}\n"))
     }
 
     /// Looks until there is an answer. A failed look is tried again: the parts that failed say so themselves.
@@ -112,10 +109,8 @@ impl Replay {
         let counted = ["clamor_ingest_messages_total", "clamor_ingest_lines_rejected_total"];
         let families = self.registry.gather();
         let families = families.iter().filter(|family| counted.contains(&family.name()));
-        let read: f64 = families
-            .flat_map(MetricFamily::get_metric)
-            .map(|metric| metric.get_counter().get_value())
-            .sum();
+        let read: f64 =
+            families.flat_map(MetricFamily::get_metric).map(|metric| metric.get_counter().get_value()).sum();
         read >= said as f64
     }
 
@@ -132,10 +127,7 @@ impl Replay {
         let groups = "SELECT shard, seq FROM shard_group WHERE grp = 0";
         let committed: Vec<(i16, i64)> = sqlx::query_as(groups).fetch_all(&self.pool).await?;
         let is_there = |(shard, end): (usize, &i64)| {
-            *end == 0
-                || committed
-                    .iter()
-                    .any(|(s, seq)| usize::try_from(*s) == Ok(shard) && seq >= end)
+            *end == 0 || committed.iter().any(|(s, seq)| usize::try_from(*s) == Ok(shard) && seq >= end)
         };
         Ok(published.iter().enumerate().all(is_there).then_some(()))
     }

@@ -44,8 +44,7 @@ impl Reports {
 
     /// All that are there, with those forgotten that nobody renewed.
     pub fn seen(&mut self, now: Instant) -> Vec<Seen> {
-        self.0
-            .retain(|_, entry| now.saturating_duration_since(entry.heard) < FORGOTTEN);
+        self.0.retain(|_, entry| now.saturating_duration_since(entry.heard) < FORGOTTEN);
         let seen = self.0.values().map(|entry| Seen {
             report: entry.report.clone(),
             fresh: now.saturating_duration_since(entry.heard) < FRESH,
@@ -121,14 +120,7 @@ mod tests {
         let mut reports = Reports::default();
         let start = Instant::now();
         reports.take(written(1_000), start, 1_000);
-        reports.take(
-            ReportChange::Gone {
-                slot: "a".to_owned(),
-                instance: "01".to_owned(),
-            },
-            start,
-            1_000,
-        );
+        reports.take(ReportChange::Gone { slot: "a".to_owned(), instance: "01".to_owned() }, start, 1_000);
         assert_eq!(fresh(&mut reports, start), [false; 0]);
     }
 }

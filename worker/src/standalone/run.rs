@@ -86,11 +86,7 @@ async fn pipeline(
     simulator: Option<Addresses>,
     speaker: &Speaker,
 ) -> Result<()> {
-    let always = if let Chat::Recorded(Recording { logins, .. }) = chat {
-        logins.clone()
-    } else {
-        BTreeSet::new()
-    };
+    let always = if let Chat::Recorded(Recording { logins, .. }) = chat { logins.clone() } else { BTreeSet::new() };
     let (manifests, outputs) = Manifests::open(&args.manifests, always)?;
     let (address, _http) = process.serve_http(&args.http).await?;
     write_env(data, servers, simulator, address)?;
@@ -145,27 +141,16 @@ async fn pipeline(
     if let (Chat::Recorded(recording), Some(simulator)) = (chat, simulator) {
         let (shards, pool, registry) = (args.streams.shards, store.pool().clone(), process.registry.clone());
         let (recording, simulator) = (recording.clone(), simulator.http);
-        let replay = Replay {
-            recording,
-            simulator,
-            bus: bus.clone(),
-            shards,
-            pool,
-            registry,
-        };
+        let replay = Replay { recording, simulator, bus: bus.clone(), shards, pool, registry };
         parts.add_passing("replay", |stop| async move { Ok(replay.follow(stop).await?) });
     }
     if let Some(twitch) = twitch(args, chat, simulator) {
         let ingest = IngestOptions::new(LOCAL, bus, args.streams.shards, twitch);
         let (registry, health) = (process.registry.clone(), process.health.clone());
-        parts.add("ingest", |stop| async move {
-            Ok(ingest::run(ingest, registry, health, stop).await?)
-        });
+        parts.add("ingest", |stop| async move { Ok(ingest::run(ingest, registry, health, stop).await?) });
     }
     let (registry, health) = (process.registry.clone(), process.health.clone());
-    parts.add("aggregate", |stop| async move {
-        Ok(aggregate::run(options, &registry, health, stop).await?)
-    });
+    parts.add("aggregate", |stop| async move { Ok(aggregate::run(options, &registry, health, stop).await?) });
 
     let outcome = parts.watch(&process.shutdown).await;
     speaker.say("draining: publishing and committing what was read (again Ctrl-C: stop at once)");
@@ -221,11 +206,7 @@ fn twitch(args: &StandaloneArgs, chat: &Chat, simulator: Option<Addresses>) -> O
 }
 
 fn slots(args: &StandaloneArgs) -> BTreeSet<String> {
-    if args.slots.is_empty() {
-        BTreeSet::from([LOCAL.to_owned()])
-    } else {
-        args.slots.iter().cloned().collect()
-    }
+    if args.slots.is_empty() { BTreeSet::from([LOCAL.to_owned()]) } else { args.slots.iter().cloned().collect() }
 }
 
 /// Recorded chat may be older than anything that retention keeps.
@@ -247,11 +228,8 @@ fn hints(args: &StandaloneArgs, address: SocketAddr) -> Vec<String> {
 fn write_env(data: &DataDir, servers: &Servers, simulator: Option<Addresses>, address: SocketAddr) -> Result<()> {
     let (database, http) = (servers.database_url(), format!("http://{address}"));
     let simulator = simulator.map(|simulator| format!("http://{}", simulator.http));
-    let mut variables = vec![
-        ("DATABASE_URL", database.as_str()),
-        ("NATS_URL", &servers.bus.nats_url),
-        ("HTTP_URL", &http),
-    ];
+    let mut variables =
+        vec![("DATABASE_URL", database.as_str()), ("NATS_URL", &servers.bus.nats_url), ("HTTP_URL", &http)];
     variables.extend(simulator.as_deref().map(|url| ("SIMULATOR_URL", url)));
     Ok(data.write_env(&variables)?)
 }

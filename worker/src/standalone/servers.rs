@@ -37,46 +37,30 @@ impl Servers {
                 let nats = async {
                     match nats_url {
                         Some(_) => Ok(None),
-                        None => Nats::start(&binaries, &NatsOptions::new(dir.join("nats")))
-                            .await
-                            .map(Some),
+                        None => Nats::start(&binaries, &NatsOptions::new(dir.join("nats"))).await.map(Some),
                     }
                 };
                 let postgres = async {
                     match database_url {
                         Some(_) => Ok(None),
-                        None => Postgres::start(&binaries, &PostgresOptions::new(dir.join("postgres")))
-                            .await
-                            .map(Some),
+                        None => Postgres::start(&binaries, &PostgresOptions::new(dir.join("postgres"))).await.map(Some),
                     }
                 };
                 tokio::try_join!(nats, postgres)?
             }
         };
         let given_names = |given: bool, name: &str| {
-            if given {
-                format!("{name}{}", chat.suffix())
-            } else {
-                name.to_owned()
-            }
+            if given { format!("{name}{}", chat.suffix()) } else { name.to_owned() }
         };
         let bus = args.bus(
-            nats.as_ref()
-                .map_or_else(|| args.nats_url.clone().unwrap_or_default(), Nats::url),
+            nats.as_ref().map_or_else(|| args.nats_url.clone().unwrap_or_default(), Nats::url),
             given_names(nats.is_none(), &args.pipeline),
         );
         let store = args.store(
-            postgres
-                .as_ref()
-                .map_or_else(|| args.database_url.clone().unwrap_or_default(), Postgres::url),
+            postgres.as_ref().map_or_else(|| args.database_url.clone().unwrap_or_default(), Postgres::url),
             given_names(postgres.is_none(), &args.database_schema),
         );
-        Ok(Self {
-            bus,
-            store,
-            nats,
-            postgres,
-        })
+        Ok(Self { bus, store, nats, postgres })
     }
 
     /// Whether nobody else can be using the store.
@@ -106,21 +90,12 @@ impl Servers {
             }
         };
         let (server, status, log) = tokio::select! { ended = nats => ended, ended = postgres => ended };
-        StandaloneError::ServerEnded {
-            server,
-            status: status.to_string(),
-            log,
-        }
+        StandaloneError::ServerEnded { server, status: status.to_string(), log }
     }
 
     /// Stops the children in order.
     pub async fn stop(self) {
-        let Self {
-            bus: _,
-            store: _,
-            nats,
-            postgres,
-        } = self;
+        let Self { bus: _, store: _, nats, postgres } = self;
         let nats = async {
             if let Some(nats) = nats
                 && let Err(error) = nats.stop(STOP_LIMIT).await
@@ -154,17 +129,11 @@ mod tests {
 
     #[test]
     fn the_url_for_others_finds_the_schema() {
-        assert_eq!(
-            with_search_path("postgres://a@b/c", "clamor"),
-            "postgres://a@b/c?options=-csearch_path%3Dclamor"
-        );
+        assert_eq!(with_search_path("postgres://a@b/c", "clamor"), "postgres://a@b/c?options=-csearch_path%3Dclamor");
         assert_eq!(
             with_search_path("postgres://a@b/c?sslmode=require", "clamor"),
             "postgres://a@b/c?sslmode=require&options=-csearch_path%3Dclamor"
         );
-        assert_eq!(
-            with_search_path("postgres://a@b/c?options=x", "clamor"),
-            "postgres://a@b/c?options=x"
-        );
+        assert_eq!(with_search_path("postgres://a@b/c?options=x", "clamor"), "postgres://a@b/c?options=x");
     }
 }

@@ -61,24 +61,13 @@ impl Simulator {
     /// When it is not there, or does not start.
     pub async fn start(says: Says<'_>, dir: &Path) -> Result<Self, StandaloneError> {
         let program = beside_us()?;
-        let failed = |reason: String| StandaloneError::Simulator {
-            program: program.clone(),
-            reason,
-        };
+        let failed = |reason: String| StandaloneError::Simulator { program: program.clone(), reason };
         let log_path = dir.join("simulator.log");
-        let log = File::create(&log_path).map_err(|source| StandaloneError::Folder {
-            path: log_path.clone(),
-            source,
-        })?;
+        let log =
+            File::create(&log_path).map_err(|source| StandaloneError::Folder { path: log_path.clone(), source })?;
         let mut command = Command::new(&program);
         command
-            .args([
-                "--listen",
-                "127.0.0.1:0",
-                "--http-listen",
-                "127.0.0.1:0",
-                "--exit-with-parent",
-            ])
+            .args(["--listen", "127.0.0.1:0", "--http-listen", "127.0.0.1:0", "--exit-with-parent"])
             .args(arguments(says))
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
@@ -88,35 +77,18 @@ impl Simulator {
             .kill_on_drop(true);
         let mut child = command.spawn().map_err(|error| failed(error.to_string()))?;
         let stdin = child.stdin.take();
-        let stdout = child
-            .stdout
-            .take()
-            .ok_or_else(|| failed("it has no output".to_owned()))?;
+        let stdout = child.stdout.take().ok_or_else(|| failed("it has no output".to_owned()))?;
         let mut line = String::new();
         let read = tokio::time::timeout(START_LIMIT, BufReader::new(stdout).read_line(&mut line)).await;
-        let addresses = matches!(read, Ok(Ok(_)))
-            .then(|| serde_json::from_str::<Addresses>(&line).ok())
-            .flatten();
+        let addresses = matches!(read, Ok(Ok(_))).then(|| serde_json::from_str::<Addresses>(&line).ok()).flatten();
         let addresses = addresses.ok_or_else(|| failed(format!("it did not start, see {}", log_path.display())))?;
-        Ok(Self {
-            child,
-            stdin,
-            addresses,
-        })
+        Ok(Self { child, stdin, addresses })
     }
 
     /// Resolves when it has ended, which it must not.
     pub async fn ended(&mut self) -> StandaloneError {
-        let status = self
-            .child
-            .wait()
-            .await
-            .map_or_else(|error| error.to_string(), |status| status.to_string());
-        StandaloneError::ServerEnded {
-            server: PROGRAM,
-            status,
-            log: String::new(),
-        }
+        let status = self.child.wait().await.map_or_else(|error| error.to_string(), |status| status.to_string());
+        StandaloneError::ServerEnded { server: PROGRAM, status, log: String::new() }
     }
 
     /// Stops it.
@@ -134,11 +106,7 @@ impl Simulator {
 /// # Errors
 /// When the simulator does not answer.
 pub async fn begin(http: SocketAddr) -> Result<(), reqwest::Error> {
-    reqwest::Client::new()
-        .post(format!("http://{http}/replay"))
-        .send()
-        .await
-        .map(drop)
+    reqwest::Client::new().post(format!("http://{http}/replay")).send().await.map(drop)
 }
 
 /// How far the replay is, by the simulator's own word.
@@ -146,11 +114,7 @@ pub async fn begin(http: SocketAddr) -> Result<(), reqwest::Error> {
 /// # Errors
 /// When it does not answer.
 pub async fn progress(http: SocketAddr) -> Result<Progress, reqwest::Error> {
-    reqwest::get(format!("http://{http}/replay"))
-        .await?
-        .error_for_status()?
-        .json()
-        .await
+    reqwest::get(format!("http://{http}/replay")).await?.error_for_status()?.json().await
 }
 
 fn arguments(says: Says<'_>) -> Vec<std::ffi::OsString> {
@@ -179,16 +143,11 @@ fn arguments(says: Says<'_>) -> Vec<std::ffi::OsString> {
 }
 
 fn beside_us() -> Result<PathBuf, StandaloneError> {
-    let ours = std::env::current_exe().map_err(|error| StandaloneError::Simulator {
-        program: PROGRAM.into(),
-        reason: error.to_string(),
-    })?;
+    let ours = std::env::current_exe()
+        .map_err(|error| StandaloneError::Simulator { program: PROGRAM.into(), reason: error.to_string() })?;
     let program = ours.with_file_name(PROGRAM);
     if program.is_file() {
         return Ok(program);
     }
-    Err(StandaloneError::Simulator {
-        program,
-        reason: "it is not there: `make build` builds it".to_owned(),
-    })
+    Err(StandaloneError::Simulator { program, reason: "it is not there: `make build` builds it".to_owned() })
 }

@@ -93,11 +93,7 @@ impl Chat {
             Source::Auto => Self::Simulated,
             Source::Replay(file) => {
                 let recording = Recording::open(file, data)?;
-                if recording.is_done() {
-                    Self::Replayed(recording)
-                } else {
-                    Self::Recorded(recording)
-                }
+                if recording.is_done() { Self::Replayed(recording) } else { Self::Recorded(recording) }
             }
         })
     }
@@ -135,25 +131,17 @@ impl Chat {
 }
 
 async fn is_reachable(address: &str) -> bool {
-    matches!(
-        tokio::time::timeout(PROBE_LIMIT, TcpStream::connect(address)).await,
-        Ok(Ok(_))
-    )
+    matches!(tokio::time::timeout(PROBE_LIMIT, TcpStream::connect(address)).await, Ok(Ok(_)))
 }
 
 impl Recording {
     /// Reads the file once: its channels and its hash. A replay that was interrupted is begun anew, in a new folder: half
     /// a file can't be told from a whole one, and said twice it would count twice.
     fn open(file: &Path, data: &Path) -> Result<Self, StandaloneError> {
-        let failed = |source| StandaloneError::Recording {
-            path: file.to_owned(),
-            source,
-        };
+        let failed = |source| StandaloneError::Recording { path: file.to_owned(), source };
         let (hash, logins) = read(file).map_err(failed)?;
         if logins.is_empty() {
-            return Err(failed(io::Error::other(
-                "it has no line of chat (raw IRC lines with tags)",
-            )));
+            return Err(failed(io::Error::other("it has no line of chat (raw IRC lines with tags)")));
         }
         let name = format!("replay-{hash:016x}");
         let (mut attempt, mut dir) = (1, data.join(&name).join("1"));
@@ -163,12 +151,7 @@ impl Recording {
         }
         let file = std::path::absolute(file).map_err(failed)?;
         make(&dir)?;
-        Ok(Self {
-            file,
-            logins,
-            dir,
-            suffix: format!("_replay_{hash:016x}_{attempt}"),
-        })
+        Ok(Self { file, logins, dir, suffix: format!("_replay_{hash:016x}_{attempt}") })
     }
 
     fn is_done(&self) -> bool {
@@ -207,9 +190,7 @@ fn login(line: &[u8]) -> Option<&str> {
     let login = line.params().next()?.strip_prefix('#')?;
     let is_login = !login.is_empty()
         && login.len() <= 25
-        && login
-            .bytes()
-            .all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == b'_');
+        && login.bytes().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == b'_');
     is_login.then_some(login)
 }
 
@@ -231,10 +212,7 @@ mod tests {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap().to_string();
         let dir = tempfile::tempdir().unwrap();
-        assert_eq!(
-            Chat::decide(&Source::Auto, &address, dir.path()).await.unwrap(),
-            Chat::Live
-        );
+        assert_eq!(Chat::decide(&Source::Auto, &address, dir.path()).await.unwrap(), Chat::Live);
         drop(listener);
         let chat = Chat::decide(&Source::Auto, &address, dir.path()).await.unwrap();
         assert_eq!(chat, Chat::Simulated);
@@ -245,26 +223,17 @@ mod tests {
     async fn a_recording_is_said_once_and_anew_after_an_interruption() {
         let dir = tempfile::tempdir().unwrap();
         let file = dir.path().join("chat.irc");
-        std::fs::write(
-            &file,
-            "@room-id=1 :a!a@a PRIVMSG #one :hello\r\nPING\r\n@x= :b!b@b PRIVMSG #two :hi\r\n",
-        )
-        .unwrap();
+        std::fs::write(&file, "@room-id=1 :a!a@a PRIVMSG #one :hello\r\nPING\r\n@x= :b!b@b PRIVMSG #two :hi\r\n")
+            .unwrap();
         let source = Source::Replay(file);
         let decide = async || Chat::decide(&source, "", dir.path()).await.unwrap();
-        let Chat::Recorded(first) = decide().await else {
-            panic!("not recorded")
-        };
+        let Chat::Recorded(first) = decide().await else { panic!("not recorded") };
         assert_eq!(first.logins.iter().collect::<Vec<_>>(), ["one", "two"]);
-        let Chat::Recorded(second) = decide().await else {
-            panic!("not begun anew")
-        };
+        let Chat::Recorded(second) = decide().await else { panic!("not begun anew") };
         assert_ne!(first.dir, second.dir);
         assert_ne!(first.suffix, second.suffix);
         second.mark_done("all").unwrap();
-        let Chat::Replayed(third) = decide().await else {
-            panic!("said again")
-        };
+        let Chat::Replayed(third) = decide().await else { panic!("said again") };
         assert_eq!(third.dir, second.dir);
     }
 
@@ -273,13 +242,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let file = dir.path().join("notes.txt");
         std::fs::write(&file, "nothing\n").unwrap();
-        let refused = Chat::decide(&Source::Replay(file), "", dir.path())
-            .await
-            .unwrap_err()
-            .to_string();
-        assert!(
-            refused.contains("notes.txt") && refused.contains("no line of chat"),
-            "{refused}"
-        );
+        let refused = Chat::decide(&Source::Replay(file), "", dir.path()).await.unwrap_err().to_string();
+        assert!(refused.contains("notes.txt") && refused.contains("no line of chat"), "{refused}");
     }
 }

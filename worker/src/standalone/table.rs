@@ -76,12 +76,7 @@ pub fn rows(
             }
         })
         .collect();
-    rows.sort_by(|a, b| {
-        b.figures
-            .per_second
-            .total_cmp(&a.figures.per_second)
-            .then_with(|| a.channel.cmp(&b.channel))
-    });
+    rows.sort_by(|a, b| b.figures.per_second.total_cmp(&a.figures.per_second).then_with(|| a.channel.cmp(&b.channel)));
     rows
 }
 
@@ -90,11 +85,7 @@ type Reported<'a> = BTreeMap<&'a str, Vec<(ChannelState, Option<i64>)>>;
 /// What running instances say of each login.
 fn reported(seen: &[Seen]) -> Reported<'_> {
     let mut reported = Reported::new();
-    for channel in seen
-        .iter()
-        .filter(|seen| seen.fresh)
-        .flat_map(|seen| &seen.report.channels)
-    {
+    for channel in seen.iter().filter(|seen| seen.fresh).flat_map(|seen| &seen.report.channels) {
         let id = channel.channel_id.and_then(|id| i64::try_from(id).ok());
         reported.entry(&channel.login).or_default().push((channel.state, id));
     }
@@ -105,16 +96,10 @@ fn state(suspended: bool, redundancy: usize, reports: &[(ChannelState, Option<i6
     if suspended {
         return ("Suspended".to_owned(), false);
     }
-    let joined = reports
-        .iter()
-        .filter(|(state, _)| *state == ChannelState::Joined)
-        .count();
+    let joined = reports.iter().filter(|(state, _)| *state == ChannelState::Joined).count();
     match joined {
         0 => {
-            let worst = reports
-                .iter()
-                .map(|(state, _)| *state)
-                .max_by_key(|state| state.is_classified());
+            let worst = reports.iter().map(|(state, _)| *state).max_by_key(|state| state.is_classified());
             (worst.unwrap_or(ChannelState::Pending).name().to_owned(), false)
         }
         joined if joined < redundancy => (format!("Joined {joined}/{redundancy}"), true),
@@ -125,15 +110,9 @@ fn state(suspended: bool, redundancy: usize, reports: &[(ChannelState, Option<i6
 /// Draws a view that fits a terminal of this size.
 #[must_use]
 pub fn draw(view: &View, width: u16, height: u16) -> String {
-    let room = usize::from(height)
-        .saturating_sub(FRAME_LINES + view.troubles.len() + view.hints.len())
-        .max(1);
+    let room = usize::from(height).saturating_sub(FRAME_LINES + view.troubles.len() + view.hints.len()).max(1);
     let mut lines = vec![title(view), String::new()];
-    lines.extend(
-        grid(&view.rows[..view.rows.len().min(room)], width)
-            .lines()
-            .map(str::to_owned),
-    );
+    lines.extend(grid(&view.rows[..view.rows.len().min(room)], width).lines().map(str::to_owned));
     if let Some(hidden) = view.rows.len().checked_sub(room).filter(|hidden| *hidden > 0) {
         lines.push(format!("… and {hidden} more channels"));
     }
@@ -142,10 +121,7 @@ pub fn draw(view: &View, width: u16, height: u16) -> String {
     }
     lines.extend(view.troubles.iter().map(|trouble| format!("! {trouble}")));
     lines.extend(view.hints.iter().cloned());
-    lines
-        .iter()
-        .map(|line| clip(&printable(line), width.into()) + "\n")
-        .collect()
+    lines.iter().map(|line| clip(&printable(line), width.into()) + "\n").collect()
 }
 
 fn title(view: &View) -> String {
@@ -157,10 +133,7 @@ fn title(view: &View) -> String {
     parts.push(format!("{joined} of {} channels joined", view.rows.len()));
     parts.push(format!("{per_second:.1} messages/s"));
     parts.push(format!("{messages} committed"));
-    parts.extend(
-        view.lag
-            .map(|(p50, p99)| format!("lag {} (p99 {})", lag(p50), lag(p99))),
-    );
+    parts.extend(view.lag.map(|(p50, p99)| format!("lag {} (p99 {})", lag(p50), lag(p99))));
     parts.join(" · ")
 }
 
@@ -187,11 +160,7 @@ fn grid(rows: &[Row], width: u16) -> String {
 }
 
 fn lag(lag: Duration) -> String {
-    if lag < Duration::from_secs(10) {
-        format!("{} ms", lag.as_millis())
-    } else {
-        format!("{} s", lag.as_secs())
-    }
+    if lag < Duration::from_secs(10) { format!("{} ms", lag.as_millis()) } else { format!("{} s", lag.as_secs()) }
 }
 
 /// Without what would move the cursor, change colours or turn the direction of writing.
@@ -218,17 +187,10 @@ mod tests {
         let channel = |login: &&str| {
             (
                 (*login).to_owned(),
-                DesiredChannel {
-                    redundancy: 1,
-                    name: (*login).to_owned(),
-                    ..DesiredChannel::default()
-                },
+                DesiredChannel { redundancy: 1, name: (*login).to_owned(), ..DesiredChannel::default() },
             )
         };
-        Desired {
-            channels: logins.iter().map(channel).collect(),
-            ..Desired::default()
-        }
+        Desired { channels: logins.iter().map(channel).collect(), ..Desired::default() }
     }
 
     fn says(slot: &str, login: &str, state: ChannelState, channel_id: u64) -> Seen {
@@ -266,69 +228,30 @@ mod tests {
     #[test]
     fn a_row_has_what_reports_and_store_know() {
         let seen = [says("a", "one", ChannelState::Joined, 7)];
-        let figures = BTreeMap::from([(
-            7,
-            Figures {
-                per_second: 2.5,
-                messages: 10,
-                chatters: 4,
-            },
-        )]);
+        let figures = BTreeMap::from([(7, Figures { per_second: 2.5, messages: 10, chatters: 4 })]);
         let emotes = BTreeMap::from([(7, "Kappa".to_owned())]);
-        let rows = rows(
-            &desired(&["one", "two"]),
-            &seen,
-            &figures,
-            &emotes,
-            Some(Duration::from_millis(180)),
-        );
-        let drawn = draw(
-            &View {
-                rows,
-                ..View::default()
-            },
-            100,
-            30,
-        );
+        let rows = rows(&desired(&["one", "two"]), &seen, &figures, &emotes, Some(Duration::from_millis(180)));
+        let drawn = draw(&View { rows, ..View::default() }, 100, 30);
         let line = drawn.lines().find(|line| line.contains("one")).unwrap();
         for part in ["Joined", "2.5", "4", "Kappa", "180 ms"] {
             assert!(line.contains(part), "{part} in {line}");
         }
         assert!(drawn.contains("1 of 2 channels joined · 2.5 messages/s"), "{drawn}");
-        assert!(
-            drawn
-                .lines()
-                .any(|line| line.contains("two") && line.contains("Pending") && line.contains('–'))
-        );
+        assert!(drawn.lines().any(|line| line.contains("two") && line.contains("Pending") && line.contains('–')));
     }
 
     #[test]
     fn the_busiest_come_first() {
-        let seen = [
-            says("a", "one", ChannelState::Joined, 1),
-            says("b", "two", ChannelState::Joined, 2),
-        ];
-        let figures = BTreeMap::from([(
-            2,
-            Figures {
-                per_second: 1.0,
-                ..Figures::default()
-            },
-        )]);
+        let seen = [says("a", "one", ChannelState::Joined, 1), says("b", "two", ChannelState::Joined, 2)];
+        let figures = BTreeMap::from([(2, Figures { per_second: 1.0, ..Figures::default() })]);
         let rows = rows(&desired(&["one", "two"]), &seen, &figures, &BTreeMap::new(), None);
         assert_eq!([&rows[0].channel, &rows[1].channel], ["two", "one"]);
     }
 
     #[test]
     fn fewer_slots_than_asked_for_show() {
-        assert_eq!(
-            state(false, 2, &[(ChannelState::Joined, None)]),
-            ("Joined 1/2".to_owned(), true)
-        );
-        assert_eq!(
-            state(false, 1, &[(ChannelState::Unanswered, None)]),
-            ("Unanswered".to_owned(), false)
-        );
+        assert_eq!(state(false, 2, &[(ChannelState::Joined, None)]), ("Joined 1/2".to_owned(), true));
+        assert_eq!(state(false, 1, &[(ChannelState::Unanswered, None)]), ("Unanswered".to_owned(), false));
         assert_eq!(state(true, 1, &[]), ("Suspended".to_owned(), false));
     }
 
@@ -336,11 +259,7 @@ mod tests {
     fn the_table_fits_the_terminal() {
         for height in [10, 24, 50] {
             let drawn = draw(&view(200), 80, height);
-            assert!(
-                drawn.lines().count() <= usize::from(height),
-                "{} lines of {height}",
-                drawn.lines().count()
-            );
+            assert!(drawn.lines().count() <= usize::from(height), "{} lines of {height}", drawn.lines().count());
             assert!(drawn.lines().all(|line| line.chars().count() <= 80));
             assert!(drawn.contains("more channels"));
         }
@@ -352,14 +271,7 @@ mod tests {
         let emotes = BTreeMap::from([(7, "\u{1b}[2J\u{202e}evil".to_owned())]);
         let figures = BTreeMap::from([(7, Figures::default())]);
         let rows = rows(&desired(&["one"]), &seen, &figures, &emotes, None);
-        let drawn = draw(
-            &View {
-                rows,
-                ..View::default()
-            },
-            100,
-            30,
-        );
+        let drawn = draw(&View { rows, ..View::default() }, 100, 30);
         assert!(!drawn.contains('\u{1b}') && !drawn.contains('\u{202e}'));
         assert!(drawn.contains("evil"));
     }

@@ -67,10 +67,8 @@ impl Watch {
             let view = self.look(&mut known).await;
             let (width, height) = size();
             // Home, every line with its old rest cleared, then what is below.
-            let lines: String = table::draw(&view, width, height)
-                .lines()
-                .map(|line| format!("{line}\x1b[K\r\n"))
-                .collect();
+            let lines: String =
+                table::draw(&view, width, height).lines().map(|line| format!("{line}\x1b[K\r\n")).collect();
             print(&format!("\x1b[H{lines}\x1b[J"));
         }
     }
@@ -129,9 +127,7 @@ impl Watch {
 
 fn ids(seen: &[Seen]) -> Vec<i64> {
     let channels = seen.iter().flat_map(|seen| &seen.report.channels);
-    let ids: BTreeSet<i64> = channels
-        .filter_map(|channel| i64::try_from(channel.channel_id?).ok())
-        .collect();
+    let ids: BTreeSet<i64> = channels.filter_map(|channel| i64::try_from(channel.channel_id?).ok()).collect();
     ids.into_iter().collect()
 }
 

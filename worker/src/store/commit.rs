@@ -83,8 +83,7 @@ impl Store {
         stream_created: &str,
         delta: &FastDelta,
     ) -> Result<Committed, CommitError> {
-        self.commit(claim, &[Flush::Fast { from_seq, delta }], to, stream_created)
-            .await
+        self.commit(claim, &[Flush::Fast { from_seq, delta }], to, stream_created).await
     }
 
     /// Commits one flush of a slice of the slow tables.
@@ -99,8 +98,7 @@ impl Store {
         to: &Position,
         delta: &SlowDelta,
     ) -> Result<Committed, CommitError> {
-        self.commit(claim, &[Flush::Slow { slice, from_seq, delta }], to, "")
-            .await
+        self.commit(claim, &[Flush::Slow { slice, from_seq, delta }], to, "").await
     }
 
     /// Commits several groups in one transaction, all to the same position: where a count depends on what another group
@@ -120,12 +118,7 @@ impl Store {
         let mut flushes = flushes.to_vec();
         flushes.sort_by_key(Flush::group);
         let flushes = flushes.as_slice();
-        let commit = Commit {
-            claim,
-            flushes,
-            to,
-            stream_created,
-        };
+        let commit = Commit { claim, flushes, to, stream_created };
         let dictionary = self.write_dictionary(&commit).await?;
         let mut committed = Box::pin(self.commit_counts(&commit)).await?;
         committed.rows += dictionary.rows;
@@ -152,11 +145,7 @@ impl Store {
             done.refused.extend(refused);
         }
         done.refused.append(&mut dictionary.refused);
-        self.inner
-            .known_channels
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .extend(dictionary.channels);
+        self.inner.known_channels.lock().unwrap_or_else(PoisonError::into_inner).extend(dictionary.channels);
         Ok(done)
     }
 
@@ -172,10 +161,7 @@ impl Store {
                 Err(StoreError::Sql { source, .. }) if is_data_error(&source) => {
                     let mut refused = Vec::new();
                     let mut transaction = connection.begin().await.trying(action)?;
-                    let rows = write
-                        .execute_carefully(&mut transaction, &mut refused)
-                        .await
-                        .trying(action)?;
+                    let rows = write.execute_carefully(&mut transaction, &mut refused).await.trying(action)?;
                     transaction.commit().await.trying(action)?;
                     return Ok((rows, refused));
                 }
@@ -211,12 +197,7 @@ impl Store {
                         return Err(CommitError::Fenced);
                     }
                 }
-                Ok(Ended::Unknown {
-                    pid,
-                    error,
-                    rows,
-                    refused,
-                }) => {
+                Ok(Ended::Unknown { pid, error, rows, refused }) => {
                     tracing::warn!(%error, shard = commit.claim.shard, "the outcome of a commit is unknown, looking");
                     drop(connection.detach());
                     match self.outcome(commit, pid).await? {
@@ -238,12 +219,7 @@ impl Store {
                 },
             }
         }
-        Err(last
-            .unwrap_or(StoreError::TimedOut {
-                action: "commit",
-                seconds: 0,
-            })
-            .into())
+        Err(last.unwrap_or(StoreError::TimedOut { action: "commit", seconds: 0 }).into())
     }
 }
 
@@ -251,10 +227,6 @@ impl Prepared {
     /// What the caller learns: rows refused before the transaction, and in it.
     fn committed(self, rows: u64, mut refused: Vec<RefusedRow>) -> Committed {
         refused.extend(self.context.refused);
-        Committed {
-            rows,
-            millis: 0,
-            refused,
-        }
+        Committed { rows, millis: 0, refused }
     }
 }

@@ -57,14 +57,7 @@ impl StoreConfig {
 impl std::fmt::Debug for StoreConfig {
     /// Without the URL, which may contain a password.
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let Self {
-            url: _,
-            password_file,
-            ca_file,
-            schema,
-            max_connections,
-            application_name,
-        } = self;
+        let Self { url: _, password_file, ca_file, schema, max_connections, application_name } = self;
         f.debug_struct("StoreConfig")
             .field("password_file", password_file)
             .field("ca_file", ca_file)
@@ -120,12 +113,7 @@ impl Backends {
 
     /// All pids, and when each started.
     pub(super) fn all(&self) -> (Vec<i32>, Vec<Stamp>) {
-        self.0
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .iter()
-            .map(|(pid, started)| (*pid, *started))
-            .unzip()
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).iter().map(|(pid, started)| (*pid, *started)).unzip()
     }
 
     /// When a backend started.
@@ -150,10 +138,7 @@ impl Store {
         // A first connection by itself: the pool would hide why it cannot connect.
         let first = tokio::time::timeout(CONNECT_LIMIT, options.connect()).await;
         let reason = || format!("no answer within {} s", CONNECT_LIMIT.as_secs());
-        let connected = first.map_err(|_| StoreError::Unreachable {
-            place: place.clone(),
-            reason: reason(),
-        })?;
+        let connected = first.map_err(|_| StoreError::Unreachable { place: place.clone(), reason: reason() })?;
         let mut connection = connected.map_err(|error| refused(&place, &error))?;
         check_server(&mut connection).await?;
         // Nothing is lost if it does not end politely.
@@ -191,10 +176,8 @@ impl Store {
     /// The database cannot be used now.
     pub async fn now_ms(&self) -> Result<Millis, StoreError> {
         let mut connection = self.acquire().await?;
-        let now: Stamp = query_scalar("SELECT clock_timestamp()")
-            .fetch_one(&mut *connection)
-            .await
-            .trying("read the clock")?;
+        let now: Stamp =
+            query_scalar("SELECT clock_timestamp()").fetch_one(&mut *connection).await.trying("read the clock")?;
         Ok(now.millis())
     }
 
@@ -236,17 +219,12 @@ fn options(config: &StoreConfig) -> Result<PgConnectOptions, StoreError> {
         _ => StoreError::Url("it does not parse".to_owned()),
     })?;
     if let Some(path) = &config.password_file {
-        let password = std::fs::read_to_string(path).map_err(|source| StoreError::PasswordFile {
-            path: path.clone(),
-            source,
-        })?;
+        let password =
+            std::fs::read_to_string(path).map_err(|source| StoreError::PasswordFile { path: path.clone(), source })?;
         options = options.password(password.trim_end_matches(['\r', '\n']));
     }
     if let Some(path) = &config.ca_file {
-        std::fs::metadata(path).map_err(|source| StoreError::CaFile {
-            path: path.clone(),
-            source,
-        })?;
+        std::fs::metadata(path).map_err(|source| StoreError::CaFile { path: path.clone(), source })?;
         options = options.ssl_root_cert(path);
         if !url.contains("sslmode=") && !url.contains("ssl-mode=") {
             options = options.ssl_mode(PgSslMode::VerifyFull);
@@ -269,9 +247,7 @@ fn options(config: &StoreConfig) -> Result<PgConnectOptions, StoreError> {
 fn is_plain_name(name: &str) -> bool {
     let mut characters = name.chars();
     name.len() <= 63
-        && characters
-            .next()
-            .is_some_and(|first| first.is_ascii_lowercase() || first == '_')
+        && characters.next().is_some_and(|first| first.is_ascii_lowercase() || first == '_')
         && characters.all(|other| other.is_ascii_lowercase() || other.is_ascii_digit() || other == '_')
 }
 
@@ -297,10 +273,7 @@ fn refused(place: &str, error: &sqlx::Error) -> StoreError {
                 StoreError::Unreachable { place, reason }
             }
         }
-        _ => StoreError::Unreachable {
-            place,
-            reason: error.to_string(),
-        },
+        _ => StoreError::Unreachable { place, reason: error.to_string() },
     }
 }
 
@@ -342,12 +315,9 @@ mod tests {
 
     #[test]
     fn a_url_of_another_kind_is_refused_without_repeating_it() {
-        for url in [
-            "",
-            "mysql://u:secret@h/d",
-            "postgres://u:secret@h:notaport/d",
-            "postgres://u:secret@h/d?sslmode=maybe",
-        ] {
+        for url in
+            ["", "mysql://u:secret@h/d", "postgres://u:secret@h:notaport/d", "postgres://u:secret@h/d?sslmode=maybe"]
+        {
             let error = options(&StoreConfig::new(url)).unwrap_err().to_string();
             assert!(error.contains("DATABASE_URL") && !error.contains("secret"), "{error}");
         }
@@ -366,10 +336,7 @@ mod tests {
         let mut config = StoreConfig::new("postgres://u@h/d");
         config.password_file = Some("/nonexistent/password".into());
         let error = options(&config).unwrap_err().to_string();
-        assert!(
-            error.contains("DATABASE_PASSWORD_FILE") && error.contains("/nonexistent/password"),
-            "{error}"
-        );
+        assert!(error.contains("DATABASE_PASSWORD_FILE") && error.contains("/nonexistent/password"), "{error}");
     }
 
     #[test]

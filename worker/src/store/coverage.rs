@@ -13,11 +13,7 @@ pub(super) fn wanted_writes(changes: &[WantedChange], shard: i16, context: &mut 
     let mut folded = Folded::new();
     for change in changes {
         match change {
-            WantedChange::Begin {
-                channel_id,
-                login,
-                since_ms,
-            } => {
+            WantedChange::Begin { channel_id, login, since_ms } => {
                 if let Some(channel) =
                     context.accept("wanted", window(*channel_id, *since_ms), &[*channel_id, *since_ms])
                 {
@@ -44,10 +40,7 @@ pub(super) fn wanted_writes(changes: &[WantedChange], shard: i16, context: &mut 
         rows: ends.len(),
         columns: vec![
             ("channel_id", Column::Numbers(ends.keys().copied().collect())),
-            (
-                "until",
-                Column::Times(ends.values().map(|&ms| Stamp::saturating(ms)).collect()),
-            ),
+            ("until", Column::Times(ends.values().map(|&ms| Stamp::saturating(ms)).collect())),
         ],
         shard: Some(shard),
     };
@@ -63,18 +56,9 @@ pub(super) fn wanted_writes(changes: &[WantedChange], shard: i16, context: &mut 
         rows: begins.len(),
         columns: vec![
             ("channel_id", Column::Numbers(begins.keys().map(|key| key.0).collect())),
-            (
-                "since",
-                Column::Times(begins.keys().map(|key| Stamp::saturating(key.1)).collect()),
-            ),
-            (
-                "until",
-                Column::OpenTimes(begins.values().map(|end| end.0.map(Stamp::saturating)).collect()),
-            ),
-            (
-                "login",
-                Column::Texts(begins.values().map(|end| end.1.clone()).collect()),
-            ),
+            ("since", Column::Times(begins.keys().map(|key| Stamp::saturating(key.1)).collect())),
+            ("until", Column::OpenTimes(begins.values().map(|end| end.0.map(Stamp::saturating)).collect())),
+            ("login", Column::Texts(begins.values().map(|end| end.1.clone()).collect())),
         ],
         shard: Some(shard),
     };
@@ -86,23 +70,13 @@ pub(super) fn coverage_writes(changes: &[CoverageChange], shard: i16, context: &
     let mut folded = Folded::new();
     for change in changes {
         match *change {
-            CoverageChange::Open {
-                channel_id,
-                instance,
-                connection,
-                since_ms,
-            } => {
+            CoverageChange::Open { channel_id, instance, connection, since_ms } => {
                 let row = window(channel_id, since_ms);
                 if let Some(channel) = context.accept("coverage", row, &[channel_id, instance, since_ms]) {
                     folded.begin((channel, instance.cast_signed(), i64::from(connection)), since_ms, ());
                 }
             }
-            CoverageChange::Close {
-                channel_id,
-                instance,
-                connection,
-                until_ms,
-            } => {
+            CoverageChange::Close { channel_id, instance, connection, until_ms } => {
                 let row = number("channel_id", channel_id);
                 if let Some(channel) = context.accept("coverage", row, &[channel_id, instance, until_ms]) {
                     folded.end((channel, instance.cast_signed(), i64::from(connection)), until_ms);
@@ -130,10 +104,7 @@ pub(super) fn coverage_writes(changes: &[CoverageChange], shard: i16, context: &
             ("channel_id", Column::Numbers(ends.keys().map(|key| key.0).collect())),
             ("instance", Column::Numbers(ends.keys().map(|key| key.1).collect())),
             ("connection", Column::Numbers(ends.keys().map(|key| key.2).collect())),
-            (
-                "until",
-                Column::Times(ends.values().map(|&ms| Stamp::saturating(ms)).collect()),
-            ),
+            ("until", Column::Times(ends.values().map(|&ms| Stamp::saturating(ms)).collect())),
         ],
         shard: Some(shard),
     };
@@ -149,23 +120,11 @@ pub(super) fn coverage_writes(changes: &[CoverageChange], shard: i16, context: &
               ON CONFLICT (channel_id, since, instance, connection) DO UPDATE SET until = excluded.until",
         rows: begins.len(),
         columns: vec![
-            (
-                "channel_id",
-                Column::Numbers(begins.keys().map(|key| key.0.0).collect()),
-            ),
+            ("channel_id", Column::Numbers(begins.keys().map(|key| key.0.0).collect())),
             ("instance", Column::Numbers(begins.keys().map(|key| key.0.1).collect())),
-            (
-                "connection",
-                Column::Numbers(begins.keys().map(|key| key.0.2).collect()),
-            ),
-            (
-                "since",
-                Column::Times(begins.keys().map(|key| Stamp::saturating(key.1)).collect()),
-            ),
-            (
-                "until",
-                Column::OpenTimes(begins.values().map(|end| end.0.map(Stamp::saturating)).collect()),
-            ),
+            ("connection", Column::Numbers(begins.keys().map(|key| key.0.2).collect())),
+            ("since", Column::Times(begins.keys().map(|key| Stamp::saturating(key.1)).collect())),
+            ("until", Column::OpenTimes(begins.values().map(|end| end.0.map(Stamp::saturating)).collect())),
         ],
         shard: Some(shard),
     };
@@ -175,10 +134,7 @@ pub(super) fn coverage_writes(changes: &[CoverageChange], shard: i16, context: &
 /// Until when each connection was surely heard.
 pub(super) fn heard_write(heard: &FxHashMap<(u64, u32), Millis>, shard: i16) -> Option<Write> {
     let rows = heard.iter().map(|(&(instance, connection), &until)| {
-        (
-            (instance.cast_signed(), i64::from(connection)),
-            Stamp::saturating(until),
-        )
+        ((instance.cast_signed(), i64::from(connection)), Stamp::saturating(until))
     });
     let mut rows: Vec<((i64, i64), Stamp)> = rows.collect();
     rows.sort_unstable();

@@ -22,11 +22,7 @@ impl Dictionary {
     fn accept<T>(&mut self, table: &'static str, row: Result<T, Unstorable>, id: u64) -> Option<T> {
         row.map_err(|error| {
             let reason = error.to_string();
-            self.refused.push(RefusedRow {
-                table,
-                row: json!({ "ids": [id] }),
-                reason,
-            });
+            self.refused.push(RefusedRow { table, row: json!({ "ids": [id] }), reason });
         })
         .ok()
     }
@@ -57,20 +53,8 @@ impl Dictionary {
     /// Rows of a slow flush.
     pub(super) fn add_slow(&mut self, delta: &SlowDelta, shard: i16, known: &FxHashSet<ChannelId>) {
         let mut channels: FxHashSet<ChannelId> = FxHashSet::default();
-        channels.extend(
-            delta
-                .chatters
-                .keys()
-                .map(|key| key.0)
-                .filter(|channel| !known.contains(channel)),
-        );
-        channels.extend(
-            delta
-                .chatter_emotes
-                .keys()
-                .map(|key| key.0)
-                .filter(|channel| !known.contains(channel)),
-        );
+        channels.extend(delta.chatters.keys().map(|key| key.0).filter(|channel| !known.contains(channel)));
+        channels.extend(delta.chatter_emotes.keys().map(|key| key.0).filter(|channel| !known.contains(channel)));
         self.add_channels(channels, None, shard);
         self.add_chatters(delta);
     }
@@ -107,11 +91,7 @@ impl Dictionary {
     }
 
     fn add_emotes(&mut self, delta: &FastDelta) {
-        let mut rows: Vec<_> = delta
-            .emote_names
-            .iter()
-            .map(|(id, name)| (id.cast_signed(), name))
-            .collect();
+        let mut rows: Vec<_> = delta.emote_names.iter().map(|(id, name)| (id.cast_signed(), name)).collect();
         rows.sort_unstable_by_key(|row| row.0);
         self.writes.push(Write {
             table: "emote",
@@ -122,33 +102,17 @@ impl Dictionary {
             rows: rows.len(),
             columns: vec![
                 ("emote_id", Column::Numbers(rows.iter().map(|row| row.0).collect())),
-                (
-                    "provider",
-                    Column::Texts(rows.iter().map(|row| row.1.provider.to_owned()).collect()),
-                ),
-                (
-                    "provider_id",
-                    Column::Texts(rows.iter().map(|row| text(&row.1.provider_id).into_owned()).collect()),
-                ),
-                (
-                    "name",
-                    Column::Texts(rows.iter().map(|row| text(&row.1.name).into_owned()).collect()),
-                ),
-                (
-                    "name_at",
-                    Column::Times(rows.iter().map(|row| Stamp::saturating(row.1.at_ms)).collect()),
-                ),
+                ("provider", Column::Texts(rows.iter().map(|row| row.1.provider.to_owned()).collect())),
+                ("provider_id", Column::Texts(rows.iter().map(|row| text(&row.1.provider_id).into_owned()).collect())),
+                ("name", Column::Texts(rows.iter().map(|row| text(&row.1.name).into_owned()).collect())),
+                ("name_at", Column::Times(rows.iter().map(|row| Stamp::saturating(row.1.at_ms)).collect())),
             ],
             shard: None,
         });
     }
 
     fn add_phrases(&mut self, delta: &FastDelta) {
-        let mut rows: Vec<_> = delta
-            .phrase_names
-            .iter()
-            .map(|(id, name)| (id.cast_signed(), name))
-            .collect();
+        let mut rows: Vec<_> = delta.phrase_names.iter().map(|(id, name)| (id.cast_signed(), name)).collect();
         rows.sort_unstable_by_key(|row| row.0);
         self.writes.push(Write {
             table: "phrase",
@@ -158,18 +122,9 @@ impl Dictionary {
             rows: rows.len(),
             columns: vec![
                 ("phrase_id", Column::Numbers(rows.iter().map(|row| row.0).collect())),
-                (
-                    "name",
-                    Column::Texts(rows.iter().map(|row| text(&row.1.name).into_owned()).collect()),
-                ),
-                (
-                    "pattern",
-                    Column::Texts(rows.iter().map(|row| text(&row.1.pattern).into_owned()).collect()),
-                ),
-                (
-                    "case_sensitive",
-                    Column::Flags(rows.iter().map(|row| row.1.case_sensitive).collect()),
-                ),
+                ("name", Column::Texts(rows.iter().map(|row| text(&row.1.name).into_owned()).collect())),
+                ("pattern", Column::Texts(rows.iter().map(|row| text(&row.1.pattern).into_owned()).collect())),
+                ("case_sensitive", Column::Flags(rows.iter().map(|row| row.1.case_sensitive).collect())),
             ],
             shard: None,
         });
@@ -192,18 +147,12 @@ impl Dictionary {
             rows: rows.len(),
             columns: vec![
                 ("chatter_id", Column::Numbers(rows.iter().map(|row| row.0).collect())),
-                (
-                    "login",
-                    Column::Texts(rows.iter().map(|row| text(&row.1.login).into_owned()).collect()),
-                ),
+                ("login", Column::Texts(rows.iter().map(|row| text(&row.1.login).into_owned()).collect())),
                 (
                     "display_name",
                     Column::Texts(rows.iter().map(|row| text(&row.1.display_name).into_owned()).collect()),
                 ),
-                (
-                    "name_at",
-                    Column::Times(rows.iter().map(|row| Stamp::saturating(row.1.at_ms)).collect()),
-                ),
+                ("name_at", Column::Times(rows.iter().map(|row| Stamp::saturating(row.1.at_ms)).collect())),
             ],
             shard: None,
         });

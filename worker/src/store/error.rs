@@ -186,9 +186,7 @@ pub(super) fn is_data_error(error: &sqlx::Error) -> bool {
 /// Postgres reports a missing partition as a check violation (23514), but without the name of a constraint.
 pub(super) fn is_missing_partition(error: &sqlx::Error) -> bool {
     sqlstate(error).as_deref() == Some("23514")
-        && error
-            .as_database_error()
-            .is_some_and(|database| database.constraint().is_none())
+        && error.as_database_error().is_some_and(|database| database.constraint().is_none())
 }
 
 /// Nobody holds what we wait for in vain: 55P03, lock_not_available.

@@ -44,13 +44,7 @@ impl Level {
 }
 
 impl Family {
-    pub(super) const ALL: [Self; 5] = [
-        Self::Channel,
-        Self::Emote,
-        Self::Phrase,
-        Self::Chatter,
-        Self::ChatterEmote,
-    ];
+    pub(super) const ALL: [Self; 5] = [Self::Channel, Self::Emote, Self::Phrase, Self::Chatter, Self::ChatterEmote];
 
     fn name(self) -> &'static str {
         match self {
@@ -118,12 +112,8 @@ impl Family {
 
     pub(super) fn statements(self, level: Level) -> &'static Statements {
         static ALL: LazyLock<FxHashMap<(Family, Level), Statements>> = LazyLock::new(|| {
-            let pairs = Family::ALL
-                .iter()
-                .flat_map(|&family| Level::ALL.map(|level| (family, level)));
-            pairs
-                .map(|(family, level)| ((family, level), Statements::new(family, level)))
-                .collect()
+            let pairs = Family::ALL.iter().flat_map(|&family| Level::ALL.map(|level| (family, level)));
+            pairs.map(|(family, level)| ((family, level), Statements::new(family, level))).collect()
         });
         // The map is total over both enums.
         &ALL[&(self, level)]
@@ -171,11 +161,7 @@ fn add(family: Family, level: Level) -> String {
     }
     columns.extend(family.counters());
     types.resize(columns.len(), "bigint");
-    let mut sets: Vec<String> = family
-        .counters()
-        .iter()
-        .map(|c| format!("{c} = t.{c} + excluded.{c}"))
-        .collect();
+    let mut sets: Vec<String> = family.counters().iter().map(|c| format!("{c} = t.{c} + excluded.{c}")).collect();
     if family.counts_uniques(level) {
         columns.push("unique_chatters");
         types.push("bigint");
@@ -185,11 +171,7 @@ fn add(family: Family, level: Level) -> String {
                 .to_owned(),
         );
     }
-    let arrays: Vec<String> = types
-        .iter()
-        .enumerate()
-        .map(|(i, kind)| format!("${}::{kind}[]", i + 1))
-        .collect();
+    let arrays: Vec<String> = types.iter().enumerate().map(|(i, kind)| format!("${}::{kind}[]", i + 1)).collect();
     format!(
         "INSERT INTO {table} AS t ({}) SELECT * FROM unnest({}) ON CONFLICT ({}) DO UPDATE SET {}",
         columns.join(", "),
@@ -212,11 +194,7 @@ fn roll_up(family: Family, level: Level) -> String {
     let sums: Vec<String> = family.counters().iter().map(|c| format!("sum(s.{c})")).collect();
     let qualified: Vec<String> = family.keys().iter().map(|key| format!("s.{key}")).collect();
     let qualified = qualified.join(", ");
-    let sets: Vec<String> = family
-        .counters()
-        .iter()
-        .map(|c| format!("{c} = excluded.{c}"))
-        .collect();
+    let sets: Vec<String> = family.counters().iter().map(|c| format!("{c} = excluded.{c}")).collect();
     let old: Vec<String> = family.counters().iter().map(|c| format!("t.{c}")).collect();
     let new: Vec<String> = family.counters().iter().map(|c| format!("excluded.{c}")).collect();
     // Rows that are right already are left alone.
@@ -238,11 +216,7 @@ fn fold(family: Family) -> String {
     let keys = family.keys().join(", ");
     let counters = family.counters().join(", ");
     let sums: Vec<String> = family.counters().iter().map(|c| format!("sum({c})")).collect();
-    let sets: Vec<String> = family
-        .counters()
-        .iter()
-        .map(|c| format!("{c} = t.{c} + excluded.{c}"))
-        .collect();
+    let sets: Vec<String> = family.counters().iter().map(|c| format!("{c} = t.{c} + excluded.{c}")).collect();
     format!(
         "INSERT INTO {name}_folded AS t ({keys}, {counters}) SELECT {keys}, {} FROM {name}_day \
          WHERE day >= $1 AND day < $2 GROUP BY {keys} ORDER BY {keys} ON CONFLICT ({keys}) DO UPDATE SET {}",

@@ -86,10 +86,7 @@ fn channel_rows(
     for (&(channel, minute), counts) in channels {
         let row = window(channel, minute).and_then(|channel| Ok((channel, channel_counters(counts)?)));
         if let Some((channel, counters)) = context.accept("channel_minute", row, &[channel, minute]) {
-            let unique = uniques
-                .get(&(channel.cast_unsigned(), minute))
-                .copied()
-                .unwrap_or_default();
+            let unique = uniques.get(&(channel.cast_unsigned(), minute)).copied().unwrap_or_default();
             rows.push(context, minute, [channel], counters, i64::from(unique));
         }
     }
@@ -124,9 +121,7 @@ fn settled_write(settled: &[(ChannelId, Millis, Vec<ChatterId>)], context: &mut 
         if !context.retained.has(Kept::Minute, at) || !context.retained.has(Kept::MinuteChatters, at) {
             continue;
         }
-        context
-            .periods
-            .extend([Kept::Minute.period(at), Kept::MinuteChatters.period(at)]);
+        context.periods.extend([Kept::Minute.period(at), Kept::MinuteChatters.period(at)]);
         let ids = merged.entry((channel_id, at)).or_default();
         for &chatter in chatters {
             ids.extend(context.accept(table, number("chatter_id", chatter), &[*channel, *minute, chatter]));
@@ -180,12 +175,8 @@ fn array_literal(ids: &[i64]) -> String {
 fn emote_rows(emotes: &FxHashMap<(ChannelId, Millis, u64), EmoteCounts>, context: &mut Context) -> Rows<2, 2> {
     let mut rows = Rows::new(Family::Emote, emotes.len());
     for (&(channel, minute, emote), &EmoteCounts { occurrences, messages }) in emotes {
-        let row = window(channel, minute).and_then(|channel| {
-            Ok((
-                channel,
-                [number("occurrences", occurrences)?, number("messages", messages)?],
-            ))
-        });
+        let row = window(channel, minute)
+            .and_then(|channel| Ok((channel, [number("occurrences", occurrences)?, number("messages", messages)?])));
         if let Some((channel, counters)) = context.accept("emote_minute", row, &[channel, minute, emote]) {
             rows.push(context, minute, [channel, emote.cast_signed()], counters, 0);
         }
@@ -207,38 +198,16 @@ fn phrase_rows(phrases: &FxHashMap<(ChannelId, Millis, u64), PhraseCounts>, cont
 
 fn phrase_match_write(matches: &[PhraseMatch], context: &mut Context) -> Option<Write> {
     let mut rows = Vec::with_capacity(matches.len());
-    for PhraseMatch {
-        phrase_id,
-        channel_id,
-        sent_at_ms,
-        key,
-        chatter_id,
-        matches,
-        text: said,
-    } in matches
-    {
+    for PhraseMatch { phrase_id, channel_id, sent_at_ms, key, chatter_id, matches, text: said } in matches {
         let ids = [*phrase_id, *channel_id, *sent_at_ms, *chatter_id];
-        let row = Stamp::event(*sent_at_ms).and_then(|at| {
-            Ok((
-                at,
-                number("channel_id", *channel_id)?,
-                number("chatter_id", *chatter_id)?,
-            ))
-        });
+        let row = Stamp::event(*sent_at_ms)
+            .and_then(|at| Ok((at, number("channel_id", *channel_id)?, number("chatter_id", *chatter_id)?)));
         let Some((at, channel, chatter)) = context.accept("phrase_match", row, &ids) else {
             continue;
         };
         if context.keeps_event(at) {
             let phrase = phrase_id.cast_signed();
-            rows.push((
-                phrase,
-                at,
-                Key(*key),
-                channel,
-                chatter,
-                i64::from(*matches),
-                text(said).into_owned(),
-            ));
+            rows.push((phrase, at, Key(*key), channel, chatter, i64::from(*matches), text(said).into_owned()));
         }
     }
     rows.sort_unstable_by_key(|row| (row.0, row.1, row.2));
@@ -263,40 +232,17 @@ fn phrase_match_write(matches: &[PhraseMatch], context: &mut Context) -> Option<
 
 fn chat_event_write(events: &[ChatEvent], context: &mut Context) -> Option<Write> {
     let mut rows = Vec::with_capacity(events.len());
-    for ChatEvent {
-        channel_id,
-        sent_at_ms,
-        key,
-        kind,
-        chatter_id,
-        target_id,
-        amount,
-        text: said,
-    } in events
-    {
+    for ChatEvent { channel_id, sent_at_ms, key, kind, chatter_id, target_id, amount, text: said } in events {
         let ids = [*channel_id, *sent_at_ms, *chatter_id, *target_id, *amount];
         let row = Stamp::event(*sent_at_ms).and_then(|at| {
             let people = [number("chatter_id", *chatter_id)?, number("target_id", *target_id)?];
-            Ok((
-                at,
-                number("channel_id", *channel_id)?,
-                people,
-                number("amount", *amount)?,
-            ))
+            Ok((at, number("channel_id", *channel_id)?, people, number("amount", *amount)?))
         });
         let Some((at, channel, people, amount)) = context.accept("chat_event", row, &ids) else {
             continue;
         };
         if context.keeps_event(at) {
-            rows.push((
-                channel,
-                at,
-                Key(*key),
-                (*kind).to_owned(),
-                people,
-                amount,
-                text(said).into_owned(),
-            ));
+            rows.push((channel, at, Key(*key), (*kind).to_owned(), people, amount, text(said).into_owned()));
         }
     }
     rows.sort_unstable_by_key(|row| (row.0, row.1, row.2));

@@ -19,11 +19,7 @@ pub(super) struct Folded<K: Ord, V> {
 
 impl<K: Ord + Copy, V> Folded<K, V> {
     pub(super) fn new() -> Self {
-        Self {
-            ends: BTreeMap::new(),
-            begins: BTreeMap::new(),
-            open: BTreeMap::new(),
-        }
+        Self { ends: BTreeMap::new(), begins: BTreeMap::new(), open: BTreeMap::new() }
     }
 
     /// An interval begins; while one is open nothing new does.
@@ -54,17 +50,9 @@ mod tests {
     fn folded(changes: &[(bool, Millis)]) -> (Option<Millis>, Vec<(Millis, Option<Millis>)>) {
         let mut folded = Folded::new();
         for &(begins, at) in changes {
-            if begins {
-                folded.begin(1, at, ())
-            } else {
-                folded.end(1, at)
-            }
+            if begins { folded.begin(1, at, ()) } else { folded.end(1, at) }
         }
-        let begins = folded
-            .begins
-            .iter()
-            .map(|(&(_, since), &(until, ()))| (since, until))
-            .collect();
+        let begins = folded.begins.iter().map(|(&(_, since), &(until, ()))| (since, until)).collect();
         (folded.ends.get(&1).copied(), begins)
     }
 
@@ -86,10 +74,7 @@ mod tests {
 
     #[test]
     fn the_first_end_closes_what_the_store_has_open() {
-        assert_eq!(
-            folded(&[(false, 3), (true, 5), (false, 9)]),
-            (Some(3), vec![(5, Some(9))])
-        );
+        assert_eq!(folded(&[(false, 3), (true, 5), (false, 9)]), (Some(3), vec![(5, Some(9))]));
         assert_eq!(folded(&[(false, 3), (false, 4)]), (Some(3), vec![]));
     }
 

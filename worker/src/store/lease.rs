@@ -41,10 +41,7 @@ impl Claim {
 
     /// Whether the lease names this backend.
     pub(super) fn names(&self, pid: i32) -> bool {
-        self.published
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .contains(&pid)
+        self.published.lock().unwrap_or_else(PoisonError::into_inner).contains(&pid)
     }
 
     fn publish(&self, pids: Vec<i32>) {
@@ -101,13 +98,7 @@ impl Store {
         let epoch = raise_epoch(&mut transaction, number, own, &pids, &started).await?;
         let restored = restore(&mut transaction, number).await?;
         transaction.commit().await.trying("commit the claim")?;
-        let claim = Claim {
-            shard,
-            epoch,
-            owner,
-            restored,
-            published: Arc::default(),
-        };
+        let claim = Claim { shard, epoch, owner, restored, published: Arc::default() };
         claim.publish(pids);
         Ok(Some(claim))
     }
@@ -287,13 +278,7 @@ async fn restore(connection: &mut PgConnection, shard: i16) -> Result<Restored, 
         let mut numbers: Vec<(u64, u64)> = numbers.map(|(i, n)| (i.cast_unsigned(), n.cast_unsigned())).collect();
         numbers.sort_unstable();
         let stream_time_ms = stream_time.millis();
-        let position = Position {
-            seq: seq.cast_unsigned(),
-            stream_time_ms,
-            msg_id,
-            numbers,
-            plan,
-        };
+        let position = Position { seq: seq.cast_unsigned(), stream_time_ms, msg_id, numbers, plan };
         restored.positions.insert(group, position);
     }
     let coverage: Vec<(i64, i64, i64, Stamp, Option<Stamp>)> = query_as(
@@ -306,9 +291,7 @@ async fn restore(connection: &mut PgConnection, shard: i16) -> Result<Restored, 
     .trying("read open coverage")?;
     for (channel, instance, connection, since, heard) in coverage {
         let source = (instance.cast_unsigned(), u32::try_from(connection).unwrap_or(u32::MAX));
-        restored
-            .open_coverage
-            .insert((channel.cast_unsigned(), source.0, source.1), since.millis());
+        restored.open_coverage.insert((channel.cast_unsigned(), source.0, source.1), since.millis());
         if let Some(heard) = heard {
             restored.heard.insert(source, heard.millis());
         }
@@ -318,18 +301,11 @@ async fn restore(connection: &mut PgConnection, shard: i16) -> Result<Restored, 
         .fetch_all(connection)
         .await
         .trying("read what is wanted")?;
-    restored.wanted = wanted
-        .into_iter()
-        .map(|(id, since)| (id.cast_unsigned(), since.millis()))
-        .collect();
+    restored.wanted = wanted.into_iter().map(|(id, since)| (id.cast_unsigned(), since.millis())).collect();
     Ok(restored)
 }
 
 /// A position's batch numbers as two arrays.
 pub(super) fn numbers(position: &Position) -> (Vec<i64>, Vec<i64>) {
-    position
-        .numbers
-        .iter()
-        .map(|&(instance, number)| (instance.cast_signed(), sequence(number)))
-        .unzip()
+    position.numbers.iter().map(|&(instance, number)| (instance.cast_signed(), sequence(number))).unzip()
 }

@@ -11,18 +11,10 @@ use sqlx::{ConnectOptions, Connection, Executor, SqlSafeStr, query, query_scalar
 
 /// All migrations, oldest first. A file that has been released never changes.
 const MIGRATIONS: [(i64, &str, &str); 5] = [
-    (
-        1,
-        "dictionaries",
-        include_str!("../../migrations/0001_dictionaries.sql"),
-    ),
+    (1, "dictionaries", include_str!("../../migrations/0001_dictionaries.sql")),
     (2, "counters", include_str!("../../migrations/0002_counters.sql")),
     (3, "shards", include_str!("../../migrations/0003_shards.sql")),
-    (
-        4,
-        "events and coverage",
-        include_str!("../../migrations/0004_events_and_coverage.sql"),
-    ),
+    (4, "events and coverage", include_str!("../../migrations/0004_events_and_coverage.sql")),
     (5, "totals", include_str!("../../migrations/0005_totals.sql")),
 ];
 
@@ -39,10 +31,7 @@ impl Store {
         // A connection of its own: the lock belongs to its session, and goes with it whatever happens.
         let mut connection = self.inner.options.connect().await.trying("connect for migrations")?;
         refuse_newer(version(&mut connection).await?)?;
-        connection
-            .execute("SET statement_timeout = 0")
-            .await
-            .trying("prepare migrations")?;
+        connection.execute("SET statement_timeout = 0").await.trying("prepare migrations")?;
         let mut migrator = Migrator::with_migrations(migrations());
         if !schema_exists(&mut connection, &self.inner.schema).await? {
             migrator.create_schema(self.inner.schema.clone());
@@ -62,10 +51,7 @@ impl Store {
         let found = version(&mut connection).await?;
         refuse_newer(found)?;
         if found < newest() {
-            return Err(StoreError::NotMigrated {
-                found,
-                needed: newest(),
-            });
+            return Err(StoreError::NotMigrated { found, needed: newest() });
         }
         Ok(())
     }
@@ -89,14 +75,9 @@ impl Store {
             .await
             .trying("read the number of shards")?;
         if found != shards {
-            return Err(StoreError::Shards {
-                found: found.cast_unsigned(),
-                wanted,
-            });
+            return Err(StoreError::Shards { found: found.cast_unsigned(), wanted });
         }
-        let groups = [Group::Fast, Group::RollUp]
-            .into_iter()
-            .chain((0..SLICES).map(Group::Slow));
+        let groups = [Group::Fast, Group::RollUp].into_iter().chain((0..SLICES).map(Group::Slow));
         let groups: Vec<i16> = groups.map(Group::number).collect();
         query("INSERT INTO shard (shard) SELECT generate_series(0, $1 - 1) ON CONFLICT DO NOTHING")
             .bind(i32::from(shards))
@@ -138,11 +119,7 @@ async fn version(connection: &mut PgConnection) -> Result<i64, StoreError> {
 }
 
 fn refuse_newer(found: i64) -> Result<(), StoreError> {
-    if found > newest() {
-        Err(StoreError::Newer { found, known: newest() })
-    } else {
-        Ok(())
-    }
+    if found > newest() { Err(StoreError::Newer { found, known: newest() }) } else { Ok(()) }
 }
 
 async fn schema_exists(connection: &mut PgConnection, schema: &str) -> Result<bool, StoreError> {

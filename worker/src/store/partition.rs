@@ -43,13 +43,7 @@ impl Kept {
             Self::MinuteChatters => &["channel_minute_chatters"],
             Self::Minute => &["channel_minute", "emote_minute", "phrase_minute"],
             Self::Hour => &["channel_hour", "emote_hour", "phrase_hour", "chatter_hour"],
-            Self::Day => &[
-                "channel_day",
-                "emote_day",
-                "phrase_day",
-                "chatter_day",
-                "chatter_emote_day",
-            ],
+            Self::Day => &["channel_day", "emote_day", "phrase_day", "chatter_day", "chatter_emote_day"],
             Self::Event => &["phrase_match", "chat_event"],
         }
     }
@@ -82,10 +76,7 @@ impl Period {
     }
 
     pub(super) fn next(self) -> Self {
-        Self {
-            start: self.next_start(),
-            ..self
-        }
+        Self { start: self.next_start(), ..self }
     }
 
     fn next_start(self) -> Date {
@@ -109,15 +100,8 @@ impl Period {
         let digits = partition.strip_prefix(table)?.strip_prefix("_p")?;
         let year = digits.get(..4)?.parse().ok()?;
         let month = Month::try_from(digits.get(4..6)?.parse::<u8>().ok()?).ok()?;
-        let day = if digits.len() == 8 {
-            digits.get(6..)?.parse().ok()?
-        } else {
-            1
-        };
-        Some(Self {
-            kept,
-            start: Date::from_calendar_date(year, month, day).ok()?,
-        })
+        let day = if digits.len() == 8 { digits.get(6..)?.parse().ok()? } else { 1 };
+        Some(Self { kept, start: Date::from_calendar_date(year, month, day).ok()? })
     }
 }
 
@@ -144,9 +128,8 @@ impl Retained {
     pub(super) const EVERYTHING: Self = Self([Stamp::NEVER; 5]);
 
     pub(super) async fn read(connection: &mut PgConnection) -> Result<Self, sqlx::Error> {
-        let rows: Vec<(String, Stamp)> = query_as("SELECT level, start_time FROM retained_from")
-            .fetch_all(connection)
-            .await?;
+        let rows: Vec<(String, Stamp)> =
+            query_as("SELECT level, start_time FROM retained_from").fetch_all(connection).await?;
         let mut retained = Self::EVERYTHING;
         for (level, start) in rows {
             if let Some(kept) = Kept::ALL.into_iter().find(|kept| kept.name() == level) {
@@ -189,11 +172,8 @@ pub(super) async fn existing(connection: &mut PgConnection) -> Result<FxHashSet<
     for kept in Kept::ALL {
         let first = kept.tables()[0];
         let found = names.iter().filter_map(|name| Period::of(kept, first, name));
-        periods.extend(found.filter(|period| {
-            kept.tables()
-                .iter()
-                .all(|table| names.contains(&period.partition(table)))
-        }));
+        periods
+            .extend(found.filter(|period| kept.tables().iter().all(|table| names.contains(&period.partition(table)))));
     }
     Ok(periods)
 }
@@ -312,10 +292,7 @@ mod tests {
         }
         assert_eq!(Period::of(Kept::Minute, "channel_minute", "channel_minute_old"), None);
         // `channel_minute_chatters_p…` is a partition of another table.
-        assert_eq!(
-            Period::of(Kept::Minute, "channel_minute", "channel_minute_chatters_p20240229"),
-            None
-        );
+        assert_eq!(Period::of(Kept::Minute, "channel_minute", "channel_minute_chatters_p20240229"), None);
     }
 
     #[test]

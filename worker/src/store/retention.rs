@@ -37,13 +37,7 @@ const PERIODS_PER_TRANSACTION: usize = 10;
 
 impl Retention {
     fn age(&self, kept: Kept) -> Option<Duration> {
-        let Self {
-            minute_chatters,
-            minutes,
-            hours,
-            days,
-            events,
-        } = *self;
+        let Self { minute_chatters, minutes, hours, days, events } = *self;
         let age = match kept {
             Kept::MinuteChatters => match (minute_chatters, minutes) {
                 (Some(ids), Some(windows)) => Some(ids.min(windows)),
@@ -94,10 +88,7 @@ impl Store {
         let mut connection = self.acquire().await?;
         let mut transaction = connection.begin().await.trying(action)?;
         // A long query on a partition must not stall all commits behind us.
-        (&mut *transaction)
-            .execute("SET LOCAL lock_timeout = '2s'")
-            .await
-            .trying(action)?;
+        (&mut *transaction).execute("SET LOCAL lock_timeout = '2s'").await.trying(action)?;
         lock_partitions(&mut transaction).await.trying(action)?;
         query("SELECT FROM shard_group ORDER BY shard, grp FOR UPDATE")
             .execute(&mut *transaction)
@@ -110,17 +101,10 @@ impl Store {
         periods.sort_unstable();
         let more = periods.len() > PERIODS_PER_TRANSACTION;
         periods.truncate(PERIODS_PER_TRANSACTION);
-        let until = if more {
-            periods.last().map_or(bound, |period| period.end())
-        } else {
-            bound
-        };
+        let until = if more { periods.last().map_or(bound, |period| period.end()) } else { bound };
         if until <= retained.from(kept) {
             transaction.rollback().await.trying(action)?;
-            return Ok(Dropped {
-                partitions: 0,
-                more: false,
-            });
+            return Ok(Dropped { partitions: 0, more: false });
         }
         let mut partitions = 0;
         for period in periods {
@@ -169,10 +153,7 @@ async fn bound(
         Kept::MinuteChatters | Kept::Event => (&[], Stamp::FOREVER),
         Kept::Minute => (&["hour"], Stamp::FOREVER),
         Kept::Hour => (&["hour", "hour_uniques", "day"], retained.from(Kept::Minute)),
-        Kept::Day => (
-            &["hour", "hour_uniques", "day", "day_uniques"],
-            retained.from(Kept::Hour),
-        ),
+        Kept::Day => (&["hour", "hour_uniques", "day", "day_uniques"], retained.from(Kept::Hour)),
     };
     let dirty: Option<Stamp> = query_scalar("SELECT min(window_start) FROM dirty WHERE level = ANY($1)")
         .bind(levels)
@@ -180,11 +161,7 @@ async fn bound(
         .await?;
     let first = cutoff.min(below).min(dirty.unwrap_or(Stamp::FOREVER));
     // Down to the start of a period; -infinity stays what it is.
-    Ok(if first == Stamp::NEVER {
-        first
-    } else {
-        kept.period(first).start()
-    })
+    Ok(if first == Stamp::NEVER { first } else { kept.period(first).start() })
 }
 
 async fn drop_period(connection: &mut PgConnection, period: Period) -> Result<usize, sqlx::Error> {

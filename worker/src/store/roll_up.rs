@@ -66,10 +66,7 @@ impl Store {
         .fetch_all(&mut *connection)
         .await
         .trying("look for dirty windows")?;
-        Ok(rows
-            .into_iter()
-            .filter_map(|(level, window)| Some((Dirty::named(&level)?, window)))
-            .collect())
+        Ok(rows.into_iter().filter_map(|(level, window)| Some((Dirty::named(&level)?, window))).collect())
     }
 
     async fn roll_up_window(&self, claim: &Claim, level: Dirty, window: Stamp) -> Result<Ended, StoreError> {
@@ -78,10 +75,7 @@ impl Store {
         let mut connection = self.acquire().await?;
         let mut transaction = connection.begin().await.trying("begin a roll-up")?;
         // A day of a big shard may take longer than any statement of a commit.
-        query("SET LOCAL statement_timeout = '10min'")
-            .execute(&mut *transaction)
-            .await
-            .trying("begin a roll-up")?;
+        query("SET LOCAL statement_timeout = '10min'").execute(&mut *transaction).await.trying("begin a roll-up")?;
         if !own(&mut transaction, claim).await? {
             return Ok(Ended::Fenced);
         }
@@ -109,17 +103,8 @@ impl Store {
             Dirty::Day | Dirty::DayUniques => Kept::Day,
         };
         let period = kept.period(window);
-        let dropped = !self
-            .inner
-            .retained
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .has(kept, period.start());
-        if dropped {
-            Ok(())
-        } else {
-            self.inner.partitions.ensure(&self.inner.pool, [period]).await
-        }
+        let dropped = !self.inner.retained.lock().unwrap_or_else(PoisonError::into_inner).has(kept, period.start());
+        if dropped { Ok(()) } else { self.inner.partitions.ensure(&self.inner.pool, [period]).await }
     }
 }
 
@@ -172,18 +157,10 @@ async fn sum(
     retained: &Retained,
 ) -> Result<(), StoreError> {
     let (target, source, length, families): (_, _, _, &[Family]) = match level {
-        Dirty::Hour => (
-            Level::Hour,
-            Kept::Minute,
-            HOUR_MS,
-            &[Family::Channel, Family::Emote, Family::Phrase],
-        ),
-        Dirty::Day => (
-            Level::Day,
-            Kept::Hour,
-            DAY_MS,
-            &[Family::Channel, Family::Emote, Family::Phrase, Family::Chatter],
-        ),
+        Dirty::Hour => (Level::Hour, Kept::Minute, HOUR_MS, &[Family::Channel, Family::Emote, Family::Phrase]),
+        Dirty::Day => {
+            (Level::Day, Kept::Hour, DAY_MS, &[Family::Channel, Family::Emote, Family::Phrase, Family::Chatter])
+        }
         Dirty::HourUniques => (Level::Hour, Kept::Hour, HOUR_MS, &[]),
         Dirty::DayUniques => (Level::Day, Kept::Day, DAY_MS, &[]),
     };
@@ -224,13 +201,7 @@ async fn run(
     from: Stamp,
     to: Stamp,
 ) -> Result<(), StoreError> {
-    query(sql)
-        .bind(shard)
-        .bind(from)
-        .bind(to)
-        .execute(connection)
-        .await
-        .trying("sum a window")?;
+    query(sql).bind(shard).bind(from).bind(to).execute(connection).await.trying("sum a window")?;
     Ok(())
 }
 

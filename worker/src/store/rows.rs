@@ -37,9 +37,7 @@ impl Dirty {
     }
 
     pub(super) fn named(name: &str) -> Option<Self> {
-        [Self::Hour, Self::HourUniques, Self::Day, Self::DayUniques]
-            .into_iter()
-            .find(|level| level.name() == name)
+        [Self::Hour, Self::HourUniques, Self::Day, Self::DayUniques].into_iter().find(|level| level.name() == name)
     }
 }
 
@@ -70,11 +68,7 @@ impl Context {
         match row {
             Ok(row) => Some(row),
             Err(error) => {
-                self.refused.push(RefusedRow {
-                    table,
-                    row: json!({ "ids": ids }),
-                    reason: error.to_string(),
-                });
+                self.refused.push(RefusedRow { table, row: json!({ "ids": ids }), reason: error.to_string() });
                 None
             }
         }
@@ -90,8 +84,7 @@ impl Context {
             Level::Hour => &[Kept::Hour, Kept::Day],
             Level::Day | Level::Folded => &[Kept::Day],
         };
-        self.periods
-            .extend(kinds.iter().map(|kept| kept.period(Stamp::saturating(window_ms))));
+        self.periods.extend(kinds.iter().map(|kept| kept.period(Stamp::saturating(window_ms))));
         let route = self.choose(first, window_ms);
         self.routes.insert((first, window_ms), route);
         route
@@ -114,8 +107,7 @@ impl Context {
             Level::Minute | Level::Hour if has_hours => {
                 // An hour's unique chatters are counted from the rows of its chatters.
                 if per_chatter {
-                    self.dirty
-                        .insert((if has_minutes { Dirty::Hour } else { Dirty::HourUniques }, hour));
+                    self.dirty.insert((if has_minutes { Dirty::Hour } else { Dirty::HourUniques }, hour));
                 }
                 self.dirty.insert((Dirty::Day, day));
                 (Level::Hour, hour)
@@ -138,20 +130,13 @@ impl Context {
 
     /// The dirty rows that the commit upserts last, so that it holds their locks only while it commits.
     pub(super) fn dirty_write(&self, shard: i16) -> Write {
-        let (levels, windows) = self
-            .dirty
-            .iter()
-            .map(|&(level, at)| (level.name().to_owned(), at))
-            .unzip();
+        let (levels, windows) = self.dirty.iter().map(|&(level, at)| (level.name().to_owned(), at)).unzip();
         Write {
             table: "dirty",
             sql: "INSERT INTO dirty AS t (level, window_start, shard) \
                   SELECT *, $3 FROM unnest($1::text[], $2::timestamptz[]) \
                   ON CONFLICT (shard, level, window_start) DO UPDATE SET window_start = excluded.window_start",
-            columns: vec![
-                ("level", Column::Texts(levels)),
-                ("window_start", Column::Times(windows)),
-            ],
+            columns: vec![("level", Column::Texts(levels)), ("window_start", Column::Times(windows))],
             rows: self.dirty.len(),
             shard: Some(shard),
         }
@@ -192,10 +177,7 @@ impl<const K: usize, const C: usize> Rows<K, C> {
     pub(super) fn into_writes(self) -> Vec<Write> {
         let family = self.family;
         let pairs = Level::ALL.into_iter().zip(self.levels);
-        pairs
-            .filter(|(_, rows)| !rows.is_empty())
-            .map(|(level, rows)| write(family, level, rows))
-            .collect()
+        pairs.filter(|(_, rows)| !rows.is_empty()).map(|(level, rows)| write(family, level, rows)).collect()
     }
 }
 
@@ -221,16 +203,7 @@ fn write<const K: usize, const C: usize>(family: Family, level: Level, mut rows:
         columns.push((*name, Column::Numbers(rows.iter().map(|row| row.3[i]).collect())));
     }
     if family.counts_uniques(level) {
-        columns.push((
-            "unique_chatters",
-            Column::Numbers(rows.iter().map(|row| row.4).collect()),
-        ));
+        columns.push(("unique_chatters", Column::Numbers(rows.iter().map(|row| row.4).collect())));
     }
-    Write {
-        table: family.table(level),
-        sql: &family.statements(level).add,
-        columns,
-        rows: rows.len(),
-        shard: None,
-    }
+    Write { table: family.table(level), sql: &family.statements(level).add, columns, rows: rows.len(), shard: None }
 }

@@ -92,22 +92,14 @@ impl Store {
     ) -> Result<Ended, StoreError> {
         let work = self.work(connection, commit, prepared, careful);
         let worked = tokio::time::timeout(TRANSACTION_LIMIT, Box::pin(work)).await;
-        let timed_out = |_| StoreError::TimedOut {
-            action: "commit",
-            seconds: TRANSACTION_LIMIT.as_secs(),
-        };
+        let timed_out = |_| StoreError::TimedOut { action: "commit", seconds: TRANSACTION_LIMIT.as_secs() };
         let (transaction, pid, rows, refused) = match worked.map_err(timed_out)?? {
             Worked::Ready(ready) => ready,
             Worked::Ended(ended) => return Ok(ended),
         };
         match limited(COMMIT_LIMIT, "commit", transaction.commit()).await {
             Ok(()) => Ok(Ended::Committed { rows, refused }),
-            Err(error) => Ok(Ended::Unknown {
-                pid,
-                error,
-                rows,
-                refused,
-            }),
+            Err(error) => Ok(Ended::Unknown { pid, error, rows, refused }),
         }
     }
 
@@ -156,10 +148,7 @@ impl Store {
                         // At once: the row of shard_group is locked until then.
                         transaction.rollback().await.trying("roll back")?;
                     }
-                    return Err(StoreError::Sql {
-                        action: "write counts",
-                        source,
-                    });
+                    return Err(StoreError::Sql { action: "write counts", source });
                 }
             }
         }
@@ -220,12 +209,7 @@ async fn move_on(
     commit: &Commit<'_>,
     flush: &Flush<'_>,
 ) -> Result<Option<i32>, StoreError> {
-    let Commit {
-        claim,
-        flushes: _,
-        to,
-        stream_created,
-    } = commit;
+    let Commit { claim, flushes: _, to, stream_created } = commit;
     let (instances, numbers) = numbers(to);
     let judged_until = match flush {
         Flush::Fast { delta, .. } if delta.judged_until_ms > 0 => Some(Stamp::saturating(delta.judged_until_ms)),
@@ -279,10 +263,7 @@ pub(super) async fn limited<T>(
 ) -> Result<T, StoreError> {
     match tokio::time::timeout(limit, work).await {
         Ok(done) => done.trying(action),
-        Err(_) => Err(StoreError::TimedOut {
-            action,
-            seconds: limit.as_secs(),
-        }),
+        Err(_) => Err(StoreError::TimedOut { action, seconds: limit.as_secs() }),
     }
 }
 

@@ -60,19 +60,14 @@ impl Stamp {
 
     /// Milliseconds since 1970; before it: 0.
     pub(super) fn millis(self) -> Millis {
-        self.0
-            .div_euclid(1000)
-            .saturating_add(EPOCH_2000_MS)
-            .max(0)
-            .cast_unsigned()
+        self.0.div_euclid(1000).saturating_add(EPOCH_2000_MS).max(0).cast_unsigned()
     }
 
     /// As people read it.
     pub(super) fn text(self) -> String {
         let nanos = i128::from(self.millis()) * 1_000_000;
         let time = time::OffsetDateTime::from_unix_timestamp_nanos(nanos).unwrap_or(time::OffsetDateTime::UNIX_EPOCH);
-        time.format(&time::format_description::well_known::Rfc3339)
-            .unwrap_or_default()
+        time.format(&time::format_description::well_known::Rfc3339).unwrap_or_default()
     }
 }
 
@@ -144,11 +139,7 @@ pub(super) fn sequence(value: u64) -> i64 {
 
 /// Postgres text holds every character but U+0000.
 pub(super) fn text(value: &str) -> Cow<'_, str> {
-    if value.contains('\0') {
-        Cow::Owned(value.replace('\0', "\u{FFFD}"))
-    } else {
-        Cow::Borrowed(value)
-    }
+    if value.contains('\0') { Cow::Owned(value.replace('\0', "\u{FFFD}")) } else { Cow::Borrowed(value) }
 }
 
 #[cfg(test)]

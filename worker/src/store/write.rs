@@ -24,9 +24,7 @@ impl RefusedRow {
     /// The dead letter, as JSON.
     #[must_use]
     pub fn payload(&self) -> Vec<u8> {
-        json!({"table": self.table, "row": self.row, "reason": self.reason})
-            .to_string()
-            .into_bytes()
+        json!({"table": self.table, "row": self.row, "reason": self.reason}).to_string().into_bytes()
     }
 }
 
@@ -89,11 +87,7 @@ impl Write {
 
     /// Executes all of its rows at once.
     pub(super) async fn execute(&self, connection: &mut PgConnection) -> Result<u64, sqlx::Error> {
-        if self.rows == 0 {
-            Ok(0)
-        } else {
-            self.execute_range(connection, 0..self.rows).await
-        }
+        if self.rows == 0 { Ok(0) } else { self.execute_range(connection, 0..self.rows).await }
     }
 
     /// Executes its rows inside the open transaction, leaving out those that Postgres refuses (found by bisection).
@@ -128,22 +122,11 @@ impl Write {
     }
 
     fn refuse(&self, row: usize, error: &sqlx::Error) -> RefusedRow {
-        let columns = self
-            .columns
-            .iter()
-            .map(|(name, column)| ((*name).to_owned(), column.describe(row)));
+        let columns = self.columns.iter().map(|(name, column)| ((*name).to_owned(), column.describe(row)));
         let reason = match error.as_database_error() {
-            Some(database) => format!(
-                "{} (SQLSTATE {})",
-                database.message(),
-                database.code().unwrap_or_default()
-            ),
+            Some(database) => format!("{} (SQLSTATE {})", database.message(), database.code().unwrap_or_default()),
             None => error.to_string(),
         };
-        RefusedRow {
-            table: self.table,
-            row: Value::Object(columns.collect()),
-            reason,
-        }
+        RefusedRow { table: self.table, row: Value::Object(columns.collect()), reason }
     }
 }

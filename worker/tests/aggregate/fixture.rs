@@ -55,21 +55,13 @@ impl Pipeline {
         let bus = Bus::connect(&config).await?;
         let store = Store::connect(&StoreConfig::new(servers.database_url())).await?;
         store.migrate().await?;
-        let pipeline = Self {
-            bus,
-            store,
-            shards,
-            servers,
-        };
+        let pipeline = Self { bus, store, shards, servers };
         pipeline.ensure().await?;
         Ok(pipeline)
     }
 
     pub(crate) async fn ensure(&self) -> Result<()> {
-        let limits = StreamLimits {
-            max_age: Duration::from_secs(86_400),
-            max_bytes: 64 * 1024 * 1024,
-        };
+        let limits = StreamLimits { max_age: Duration::from_secs(86_400), max_bytes: 64 * 1024 * 1024 };
         Ok(self.bus.ensure(self.shards, &limits).await?)
     }
 
@@ -85,27 +77,13 @@ impl Pipeline {
         };
         let (ours, theirs, token) = (registry.clone(), health.clone(), stop.clone());
         let task = tokio::spawn(async move { aggregate::run(options, &ours, theirs, token).await });
-        Ok(Aggregator {
-            task,
-            stop,
-            registry,
-            health,
-        })
+        Ok(Aggregator { task, stop, registry, health })
     }
 
     pub(crate) async fn publish(&self, instance: u64, number: u64, events: Vec<Event>) -> Result<u64> {
-        let batch = Batch {
-            slot: "a".to_owned(),
-            instance,
-            number,
-            events,
-        };
+        let batch = Batch { slot: "a".to_owned(), instance, number, events };
         let id = format!("{instance:x}.{number}");
-        Ok(self
-            .bus
-            .publish_batch(0, &id, encode_batch(&batch).into())
-            .await?
-            .sequence)
+        Ok(self.bus.publish_batch(0, &id, encode_batch(&batch).into()).await?.sequence)
     }
 
     /// Publishes a plan for the channels, with phrases that match their own names.
@@ -138,21 +116,15 @@ impl Pipeline {
     /// Publishes a directive that names this object.
     pub(crate) async fn direct_to(&self, plan: String) -> Result<()> {
         let (last, _) = self.bus.last_directive(0).await?;
-        let directive = Directive {
-            plan,
-            revision: 1,
-            planner: 1,
-        };
+        let directive = Directive { plan, revision: 1, planner: 1 };
         self.bus.publish_directive(0, &directive, last).await?;
         Ok(())
     }
 
     /// One number from the store.
     pub(crate) async fn number(&self, sql: &'static str) -> Result<i64> {
-        let found: Option<i64> = sqlx::query_scalar(sql)
-            .fetch_one(self.store.pool())
-            .await
-            .with_context(|| sql.to_owned())?;
+        let found: Option<i64> =
+            sqlx::query_scalar(sql).fetch_one(self.store.pool()).await.with_context(|| sql.to_owned())?;
         Ok(found.unwrap_or(0))
     }
 
@@ -183,11 +155,7 @@ impl Aggregator {
     pub(crate) async fn ready(&self) {
         eventually("the aggregator is ready", LIMIT, async || {
             let waits = self.health.waits();
-            if waits.is_empty() {
-                Ok(())
-            } else {
-                Err(waits.join(", "))
-            }
+            if waits.is_empty() { Ok(()) } else { Err(waits.join(", ")) }
         })
         .await;
     }
@@ -195,9 +163,7 @@ impl Aggregator {
     /// The sum of a metric over its labels.
     pub(crate) fn metric(&self, name: &str) -> f64 {
         let mut text = Vec::new();
-        TextEncoder::new()
-            .encode(&self.registry.gather(), &mut text)
-            .expect("metrics can be written");
+        TextEncoder::new().encode(&self.registry.gather(), &mut text).expect("metrics can be written");
         let text = String::from_utf8_lossy(&text);
         text.lines()
             .filter(|line| line.split(['{', ' ']).next() == Some(name))
@@ -207,35 +173,16 @@ impl Aggregator {
 }
 
 pub(crate) fn message(key: u128, channel_id: u64, chatter_id: u64, text: &str) -> Event {
-    let chatter = wire::Chatter {
-        id: chatter_id,
-        login: format!("user{chatter_id}"),
-        ..wire::Chatter::default()
-    };
-    let emotes = vec![wire::Emote {
-        id: "25".to_owned(),
-        name: "Kappa".to_owned(),
-        count: 1,
-    }];
-    let message = wire::Message {
-        chatter: Some(chatter),
-        text: text.to_owned(),
-        emotes,
-        ..wire::Message::default()
-    };
+    let chatter = wire::Chatter { id: chatter_id, login: format!("user{chatter_id}"), ..wire::Chatter::default() };
+    let emotes = vec![wire::Emote { id: "25".to_owned(), name: "Kappa".to_owned(), count: 1 }];
+    let message = wire::Message { chatter: Some(chatter), text: text.to_owned(), emotes, ..wire::Message::default() };
     event(key, channel_id, Kind::Message(message))
 }
 
 pub(crate) fn event(key: u128, channel_id: u64, kind: Kind) -> Event {
     let now = now_ms();
-    let mut event = Event {
-        channel_id,
-        sent_at_ms: now,
-        received_at_ms: now,
-        connection: 1,
-        kind: Some(kind),
-        ..Event::default()
-    };
+    let mut event =
+        Event { channel_id, sent_at_ms: now, received_at_ms: now, connection: 1, kind: Some(kind), ..Event::default() };
     event.set_key(key);
     event
 }

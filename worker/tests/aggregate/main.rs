@@ -1,4 +1,5 @@
 //! The aggregate role against a real NATS and a real Postgres: from published batches to rows.
+#![allow(clippy::unwrap_used, clippy::cast_possible_truncation, reason = "a test with small numbers")]
 
 mod fixture;
 
@@ -16,48 +17,17 @@ async fn a_published_line_becomes_rows() -> Result<()> {
     let pipeline = Pipeline::start(2).await?;
     let aggregator = pipeline.aggregate(false).await?;
     aggregator.ready().await;
-    let lines = (1..=10u64)
-        .map(|key| message(u128::from(key), 5, key % 3 + 1, "hello there Kappa"))
-        .collect();
+    let lines = (1..=10u64).map(|key| message(u128::from(key), 5, key % 3 + 1, "hello there Kappa")).collect();
     pipeline.publish(1, 1, lines).await?;
     pipeline.eventually(MESSAGES, 10).await;
-    assert_eq!(
-        pipeline
-            .number("SELECT sum(words)::bigint FROM clamor.channel_minute")
-            .await?,
-        30
-    );
-    assert_eq!(
-        pipeline
-            .number("SELECT max(unique_chatters) FROM clamor.channel_minute")
-            .await?,
-        3
-    );
-    assert_eq!(
-        pipeline
-            .number("SELECT sum(occurrences)::bigint FROM clamor.emote_minute")
-            .await?,
-        10
-    );
+    assert_eq!(pipeline.number("SELECT sum(words)::bigint FROM clamor.channel_minute").await?, 30);
+    assert_eq!(pipeline.number("SELECT max(unique_chatters) FROM clamor.channel_minute").await?, 3);
+    assert_eq!(pipeline.number("SELECT sum(occurrences)::bigint FROM clamor.emote_minute").await?, 10);
     assert!(aggregator.metric("clamor_aggregate_commit_lag_seconds_count") >= 10.0);
     aggregator.stop().await?;
-    assert_eq!(
-        pipeline.number(BY_CHATTER).await?,
-        10,
-        "the slow tables are flushed at the end"
-    );
-    assert_eq!(
-        pipeline
-            .number("SELECT sum(occurrences)::bigint FROM clamor.chatter_emote_day")
-            .await?,
-        10
-    );
-    assert_eq!(
-        pipeline
-            .number("SELECT count(*) FROM clamor.shard WHERE owner IS NOT NULL")
-            .await?,
-        0
-    );
+    assert_eq!(pipeline.number(BY_CHATTER).await?, 10, "the slow tables are flushed at the end");
+    assert_eq!(pipeline.number("SELECT sum(occurrences)::bigint FROM clamor.chatter_emote_day").await?, 10);
+    assert_eq!(pipeline.number("SELECT count(*) FROM clamor.shard WHERE owner IS NOT NULL").await?, 0);
     Ok(())
 }
 
@@ -66,25 +36,18 @@ async fn the_same_lines_from_two_instances_count_once() -> Result<()> {
     let pipeline = Pipeline::start(1).await?;
     let aggregator = pipeline.aggregate(false).await?;
     for number in 1..=20 {
-        let lines: Vec<_> = (0..50)
-            .map(|line| message(u128::from(number) * 100 + line, 5, 9, "a"))
-            .collect();
+        let lines: Vec<_> = (0..50).map(|line| message(u128::from(number) * 100 + line, 5, 9, "a")).collect();
         pipeline.publish(1, number, lines.clone()).await?;
         pipeline.publish(2, number, lines).await?;
     }
     pipeline.eventually(MESSAGES, 1_000).await;
-    eventually("the copies are seen", LIMIT, async || {
-        match aggregator.metric("clamor_aggregate_duplicates_total") {
-            1_000.0 => Ok(()),
-            seen => Err(seen),
-        }
+    eventually("the copies are seen", LIMIT, async || match aggregator.metric("clamor_aggregate_duplicates_total") {
+        1_000.0 => Ok(()),
+        seen => Err(seen),
     })
     .await;
     aggregator.stop().await?;
-    assert_eq!(
-        (pipeline.number(MESSAGES).await?, pipeline.number(BY_CHATTER).await?),
-        (1_000, 1_000)
-    );
+    assert_eq!((pipeline.number(MESSAGES).await?, pipeline.number(BY_CHATTER).await?), (1_000, 1_000));
     Ok(())
 }
 
@@ -92,11 +55,8 @@ async fn the_same_lines_from_two_instances_count_once() -> Result<()> {
 async fn a_killed_aggregator_counts_nothing_twice() -> Result<()> {
     let pipeline = Pipeline::start(1).await?;
     let mut aggregator = pipeline.aggregate(true).await?;
-    let lines = |number: u64| {
-        (0..20u64)
-            .map(|line| message(u128::from(number * 100 + line), 5, line + 1, "a"))
-            .collect()
-    };
+    let lines =
+        |number: u64| (0..20u64).map(|line| message(u128::from(number * 100 + line), 5, line + 1, "a")).collect();
     for number in 1..=40u64 {
         pipeline.publish(1, number, lines(number)).await?;
         // Copies that come late, some of them after the kill.
@@ -105,11 +65,9 @@ async fn a_killed_aggregator_counts_nothing_twice() -> Result<()> {
         }
         if number % 10 == 0 {
             let counted = i64::try_from(number)? * 20 - 100;
-            eventually("some of it is committed", LIMIT, async || {
-                match pipeline.number(MESSAGES).await {
-                    Ok(found) if found >= counted => Ok(()),
-                    other => Err(format!("{other:?}")),
-                }
+            eventually("some of it is committed", LIMIT, async || match pipeline.number(MESSAGES).await {
+                Ok(found) if found >= counted => Ok(()),
+                other => Err(format!("{other:?}")),
             })
             .await;
             aggregator.kill().await;
@@ -119,10 +77,7 @@ async fn a_killed_aggregator_counts_nothing_twice() -> Result<()> {
     pipeline.eventually(MESSAGES, 800).await;
     aggregator.ready().await;
     aggregator.stop().await?;
-    assert_eq!(
-        (pipeline.number(MESSAGES).await?, pipeline.number(BY_CHATTER).await?),
-        (800, 800)
-    );
+    assert_eq!((pipeline.number(MESSAGES).await?, pipeline.number(BY_CHATTER).await?), (800, 800));
     let per_minute = "SELECT count(*) FROM clamor.channel_minute WHERE unique_chatters <> 20";
     assert_eq!(pipeline.number(per_minute).await?, 0);
     Ok(())
@@ -134,45 +89,20 @@ async fn a_phrase_counts_from_its_directive_on() -> Result<()> {
     let aggregator = pipeline.aggregate(false).await?;
     pipeline.publish(1, 1, vec![message(1, 5, 9, "before: hello")]).await?;
     pipeline.direct(&[5], &["hello"]).await?;
-    pipeline
-        .publish(
-            1,
-            2,
-            vec![message(2, 5, 9, "Hello hello"), message(3, 6, 9, "hello elsewhere")],
-        )
-        .await?;
-    pipeline
-        .eventually("SELECT sum(matches)::bigint FROM clamor.phrase_minute", 2)
-        .await;
+    pipeline.publish(1, 2, vec![message(2, 5, 9, "Hello hello"), message(3, 6, 9, "hello elsewhere")]).await?;
+    pipeline.eventually("SELECT sum(matches)::bigint FROM clamor.phrase_minute", 2).await;
     assert_eq!(pipeline.number("SELECT count(*) FROM clamor.phrase_match").await?, 1);
-    assert_eq!(
-        pipeline
-            .number("SELECT count(*) FROM clamor.wanted WHERE channel_id = 5 AND until IS NULL")
-            .await?,
-        1
-    );
+    assert_eq!(pipeline.number("SELECT count(*) FROM clamor.wanted WHERE channel_id = 5 AND until IS NULL").await?, 1);
     // A plan that cannot be had leaves the last one in force; the next good one follows.
     pipeline.direct_to("plan-0000".to_owned()).await?;
     pipeline.publish(1, 3, vec![message(4, 5, 9, "hello again")]).await?;
-    pipeline
-        .eventually("SELECT sum(matches)::bigint FROM clamor.phrase_minute", 3)
-        .await;
+    pipeline.eventually("SELECT sum(matches)::bigint FROM clamor.phrase_minute", 3).await;
     assert!(aggregator.metric("clamor_aggregate_alarms_total") >= 1.0);
     pipeline.direct(&[6], &[]).await?;
     pipeline.publish(1, 4, vec![message(5, 5, 9, "hello no more")]).await?;
     pipeline.eventually(MESSAGES, 5).await;
-    assert_eq!(
-        pipeline
-            .number("SELECT sum(matches)::bigint FROM clamor.phrase_minute")
-            .await?,
-        3
-    );
-    assert_eq!(
-        pipeline
-            .number("SELECT count(*) FROM clamor.wanted WHERE channel_id = 5 AND until IS NULL")
-            .await?,
-        0
-    );
+    assert_eq!(pipeline.number("SELECT sum(matches)::bigint FROM clamor.phrase_minute").await?, 3);
+    assert_eq!(pipeline.number("SELECT count(*) FROM clamor.wanted WHERE channel_id = 5 AND until IS NULL").await?, 0);
     aggregator.stop().await
 }
 
@@ -182,15 +112,11 @@ async fn a_plan_holds_after_a_take_over() -> Result<()> {
     let aggregator = pipeline.aggregate(true).await?;
     pipeline.direct(&[5], &["hello"]).await?;
     pipeline.publish(1, 1, vec![message(1, 5, 9, "hello")]).await?;
-    pipeline
-        .eventually("SELECT sum(matches)::bigint FROM clamor.phrase_minute", 1)
-        .await;
+    pipeline.eventually("SELECT sum(matches)::bigint FROM clamor.phrase_minute", 1).await;
     aggregator.kill().await;
     let aggregator = pipeline.aggregate(true).await?;
     pipeline.publish(1, 2, vec![message(2, 5, 9, "hello")]).await?;
-    pipeline
-        .eventually("SELECT sum(matches)::bigint FROM clamor.phrase_minute", 2)
-        .await;
+    pipeline.eventually("SELECT sum(matches)::bigint FROM clamor.phrase_minute", 2).await;
     aggregator.stop().await
 }
 
@@ -204,11 +130,7 @@ async fn what_cannot_be_decoded_goes_to_the_dead_letters_and_the_rest_counts() -
     pipeline.publish(1, 1, vec![message(1, 5, 9, "a"), ancient]).await?;
     pipeline.eventually(MESSAGES, 1).await;
     assert!((aggregator.metric("clamor_aggregate_dead_letters_total") - 2.0).abs() < f64::EPSILON);
-    let dead = pipeline
-        .bus
-        .jetstream()
-        .get_stream(pipeline.bus.names().dead_stream())
-        .await?;
+    let dead = pipeline.bus.jetstream().get_stream(pipeline.bus.names().dead_stream()).await?;
     assert_eq!(dead.cached_info().state.messages, 2);
     aggregator.stop().await
 }
@@ -222,11 +144,7 @@ async fn a_stream_that_was_made_anew_ends_coverage_and_is_counted_from_its_begin
     pipeline.publish(1, 2, vec![message(2, 5, 9, "a")]).await?;
     pipeline.eventually(MESSAGES, 2).await;
     aggregator.stop().await?;
-    pipeline
-        .bus
-        .jetstream()
-        .delete_stream(pipeline.bus.names().stream(0))
-        .await?;
+    pipeline.bus.jetstream().delete_stream(pipeline.bus.names().stream(0)).await?;
     pipeline.ensure().await?;
     let aggregator = pipeline.aggregate(false).await?;
     pipeline.publish(1, 3, vec![message(3, 5, 9, "a")]).await?;
@@ -235,11 +153,7 @@ async fn a_stream_that_was_made_anew_ends_coverage_and_is_counted_from_its_begin
     aggregator.stop().await?;
     assert_eq!(pipeline.number(BY_CHATTER).await?, 3);
     let open = "SELECT count(*) FROM clamor.coverage WHERE channel_id = 5 AND until IS NULL";
-    assert_eq!(
-        pipeline.number(open).await?,
-        1,
-        "the old interval has ended, the line after it has opened one"
-    );
+    assert_eq!(pipeline.number(open).await?, 1, "the old interval has ended, the line after it has opened one");
     Ok(())
 }
 
@@ -250,11 +164,7 @@ async fn aggregators_share_the_shards_and_hand_them_over() -> Result<()> {
     let owned = async |aggregator: &fixture::Aggregator, expected: f64| {
         eventually("the shards are shared", LIMIT, async || {
             let seen = aggregator.metric("clamor_aggregate_shards_owned");
-            if (seen - expected).abs() < f64::EPSILON {
-                Ok(())
-            } else {
-                Err(seen)
-            }
+            if (seen - expected).abs() < f64::EPSILON { Ok(()) } else { Err(seen) }
         })
         .await;
     };
@@ -277,9 +187,7 @@ async fn the_stream_is_the_buffer_while_postgres_is_away() -> Result<()> {
     pipeline.eventually(MESSAGES, 1).await;
     pipeline.servers.kill_postgres();
     for number in 2..=50 {
-        pipeline
-            .publish(1, number, vec![message(u128::from(number), 5, 9, "a")])
-            .await?;
+        pipeline.publish(1, number, vec![message(u128::from(number), 5, 9, "a")]).await?;
     }
     pipeline.servers.restart_postgres().await?;
     pipeline.eventually(MESSAGES, 50).await;
@@ -293,21 +201,11 @@ async fn reading_goes_on_after_nats_was_away() -> Result<()> {
     let mut pipeline = Pipeline::start(1).await?;
     let aggregator = pipeline.aggregate(false).await?;
     pipeline
-        .publish(
-            1,
-            1,
-            vec![
-                event(0, 0, Kind::Snapshot(Snapshot { channel_ids: vec![5] })),
-                message(1, 5, 9, "a"),
-            ],
-        )
+        .publish(1, 1, vec![event(0, 0, Kind::Snapshot(Snapshot { channel_ids: vec![5] })), message(1, 5, 9, "a")])
         .await?;
     pipeline.eventually(MESSAGES, 1).await;
     pipeline.servers.restart_nats().await?;
-    eventually("NATS accepts again", LIMIT, async || {
-        pipeline.publish(1, 2, vec![message(2, 5, 9, "a")]).await
-    })
-    .await;
+    eventually("NATS accepts again", LIMIT, async || pipeline.publish(1, 2, vec![message(2, 5, 9, "a")]).await).await;
     pipeline.eventually(MESSAGES, 2).await;
     aggregator.stop().await?;
     assert_eq!(pipeline.number(BY_CHATTER).await?, 2);

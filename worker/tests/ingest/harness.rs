@@ -37,10 +37,7 @@ impl World {
             client_name: "test".to_owned(),
         };
         let bus = eventually("the bus", LIMIT, async || Bus::connect(&config).await).await;
-        let limits = StreamLimits {
-            max_age: Duration::from_secs(86_400),
-            max_bytes: 256 << 20,
-        };
+        let limits = StreamLimits { max_age: Duration::from_secs(86_400), max_bytes: 256 << 20 };
         bus.ensure(SHARDS, &limits).await.unwrap();
         Self { servers, bus }
     }
@@ -48,16 +45,10 @@ impl World {
     /// Assigns these channels, the first the heaviest.
     pub(crate) async fn assign<S: AsRef<str>>(&self, revision: u64, logins: &[S]) {
         let weights = (1..=u32::try_from(logins.len()).unwrap()).rev();
-        let channel = |(login, weight): (&S, u32)| AssignedChannel {
-            login: login.as_ref().to_owned(),
-            weight,
-        };
+        let channel = |(login, weight): (&S, u32)| AssignedChannel { login: login.as_ref().to_owned(), weight };
         let mut channels: Vec<_> = logins.iter().zip(weights).map(channel).collect();
         channels.sort_by(|left, right| left.login.cmp(&right.login));
-        self.bus
-            .put_assignment(SLOT, &Assignment { revision, channels })
-            .await
-            .unwrap();
+        self.bus.put_assignment(SLOT, &Assignment { revision, channels }).await.unwrap();
     }
 
     pub(crate) fn ingest(&self, twitch: TwitchOptions) -> Ingest {
@@ -110,11 +101,7 @@ impl World {
     pub(crate) async fn published_when(&self, what: &str, condition: impl Fn(&Published) -> bool) -> Published {
         eventually(what, LIMIT, async || {
             let published = self.published().await;
-            if condition(&published) {
-                Ok(published)
-            } else {
-                Err(format!("{:?}", published.kinds()))
-            }
+            if condition(&published) { Ok(published) } else { Err(format!("{:?}", published.kinds())) }
         })
         .await
     }
@@ -132,20 +119,13 @@ impl Ingest {
     pub(crate) fn start(options: IngestOptions) -> Self {
         let (health, registry, shutdown) = (Health::default(), Registry::new(), CancellationToken::new());
         let task = tokio::spawn(ingest::run(options, registry.clone(), health.clone(), shutdown.clone()));
-        Self {
-            health,
-            registry,
-            shutdown,
-            task,
-        }
+        Self { health, registry, shutdown, task }
     }
 
     /// Tells it to stop and waits until it has.
     pub(crate) async fn drain(self) -> Scrape {
         self.shutdown.cancel();
-        let ended = tokio::time::timeout(LIMIT, self.task)
-            .await
-            .expect("it ends within the limit");
+        let ended = tokio::time::timeout(LIMIT, self.task).await.expect("it ends within the limit");
         ended.unwrap().unwrap();
         scrape(&self.registry)
     }
@@ -172,9 +152,7 @@ impl Published {
     /// Events of which the key was not seen before; coverage has none.
     pub(crate) fn distinct(&self) -> impl Iterator<Item = &Event> {
         let mut seen = HashSet::new();
-        self.events()
-            .filter(|event| event.key() != 0)
-            .filter(move |event| seen.insert(event.key()))
+        self.events().filter(|event| event.key() != 0).filter(move |event| seen.insert(event.key()))
     }
 
     /// The texts of all messages of a channel.
@@ -190,9 +168,7 @@ impl Published {
 
     /// The kinds of all events that say something about coverage, but for marks.
     pub(crate) fn kinds(&self) -> Vec<(u32, u64, &'static str)> {
-        let named = self
-            .events()
-            .map(|event| (event.connection, event.channel_id, name(event)));
+        let named = self.events().map(|event| (event.connection, event.channel_id, name(event)));
         named.filter(|(_, _, name)| *name != "marks").collect()
     }
 
@@ -214,10 +190,7 @@ impl Published {
     /// When each connection joined a channel.
     pub(crate) fn joins(&self, channel_id: u64) -> Vec<(u32, u64)> {
         let joined = |event: &&Event| event.channel_id == channel_id && matches!(event.kind, Some(Kind::Joined(_)));
-        self.events()
-            .filter(joined)
-            .map(|event| (event.connection, event.sent_at_ms))
-            .collect()
+        self.events().filter(joined).map(|event| (event.connection, event.sent_at_ms)).collect()
     }
 
     /// Batches of each (instance, shard) have the numbers from 1 without holes.

@@ -19,17 +19,11 @@ async fn chat_waits_for_a_bus_that_is_away_and_nothing_is_lost() {
     }
     eventually("chat that waits", LIMIT, async || {
         let waiting = ingest.scrape().count("clamor_ingest_queue_batches", &[]);
-        if waiting >= 8.0 {
-            Ok(())
-        } else {
-            Err(format!("{waiting} batches"))
-        }
+        if waiting >= 8.0 { Ok(()) } else { Err(format!("{waiting} batches")) }
     })
     .await;
     world.servers.restart_nats().await.unwrap();
-    world
-        .published_when("all of it", |published| published.texts(77).len() == 1000)
-        .await;
+    world.published_when("all of it", |published| published.texts(77).len() == 1000).await;
     let metrics = ingest.drain().await;
     let published = world.published().await;
     published.assert_numbered();

@@ -30,18 +30,10 @@ async fn chat_is_published_in_order_after_its_join() {
     let published = world.published().await;
     published.assert_numbered();
     assert_eq!(published.texts(77), ["one", "two"]);
-    let expected = [
-        (1, 77, "joined"),
-        (1, 77, "room_state"),
-        (1, 77, "message"),
-        (1, 77, "message"),
-        (1, 0, "connection_ended"),
-    ];
+    let expected =
+        [(1, 77, "joined"), (1, 77, "room_state"), (1, 77, "message"), (1, 77, "message"), (1, 0, "connection_ended")];
     assert_eq!(published.kinds(), expected);
-    assert_eq!(
-        metrics.count("clamor_ingest_messages_total", &[("kind", "message")]),
-        2.0
-    );
+    assert_eq!(metrics.count("clamor_ingest_messages_total", &[("kind", "message")]), 2.0);
     assert!(world.bus.reports().await.unwrap().is_empty(), "the report is deleted");
 }
 
@@ -52,30 +44,15 @@ async fn no_line_ends_the_connection() {
     let ingest = world.ingest(twitch.options());
     let mut peer = twitch.accept_login().await;
     peer.admit("room", 77).await;
-    for bad in [
-        "",
-        "@",
-        ":",
-        "@a=b",
-        "\u{1}",
-        "PRIVMSG",
-        "@room-id=x PRIVMSG #",
-        ":x JOIN",
-        "PING",
-        "NOTICE",
-        "123",
-    ] {
+    for bad in ["", "@", ":", "@a=b", "\u{1}", "PRIVMSG", "@room-id=x PRIVMSG #", ":x JOIN", "PING", "NOTICE", "123"] {
         peer.say(bad).await;
     }
     peer.say_bytes(b"PRIVMSG #room :\xff\xfe\r\n").await;
     peer.say_bytes(&[b'x'; 200_000]).await;
     peer.say("").await;
-    peer.say("@room-id=;target-msg-id=abc :tmi.twitch.tv CLEARMSG #elsewhere :x")
-        .await;
+    peer.say("@room-id=;target-msg-id=abc :tmi.twitch.tv CLEARMSG #elsewhere :x").await;
     peer.chat("room", 77, "still here").await;
-    world
-        .published_when("the last line", |published| published.texts(77) == ["still here"])
-        .await;
+    world.published_when("the last line", |published| published.texts(77) == ["still here"]).await;
     let metrics = ingest.drain().await;
     let rejected = |reason| metrics.count("clamor_ingest_lines_rejected_total", &[("reason", reason)]);
     assert_eq!(rejected("over_long"), 1.0);
@@ -93,9 +70,7 @@ async fn the_biggest_channels_join_first_and_a_part_takes_its_join_back() {
     peer.expect("NICK").await;
     // JOINs wait for the login: now is the time to think again.
     world.assign(2, &["huge", "new", "small"]).await;
-    world
-        .reported("the new revision", |report| report.revision == Some(2))
-        .await;
+    world.reported("the new revision", |report| report.revision == Some(2)).await;
     peer.say(":tmi.twitch.tv 001 justinfan1 :Welcome, GLHF!").await;
     let mut said = Vec::new();
     for _ in 0..3 {
@@ -119,18 +94,10 @@ async fn a_parted_channel_is_no_longer_covered() {
     world.assign(2, &["two"]).await;
     peer.expect("PART #one").await;
     peer.chat("one", 1, "before the server has taken the PART").await;
-    peer.say(":justinfan1!justinfan1@justinfan1.tmi.twitch.tv PART #one")
-        .await;
-    let published = world
-        .published_when("the end of one", |published| {
-            published.kinds().contains(&(1, 1, "parted"))
-        })
-        .await;
-    let of_one: Vec<_> = published
-        .kinds()
-        .into_iter()
-        .filter(|(_, channel, _)| *channel == 1)
-        .collect();
+    peer.say(":justinfan1!justinfan1@justinfan1.tmi.twitch.tv PART #one").await;
+    let published =
+        world.published_when("the end of one", |published| published.kinds().contains(&(1, 1, "parted"))).await;
+    let of_one: Vec<_> = published.kinds().into_iter().filter(|(_, channel, _)| *channel == 1).collect();
     assert_eq!(of_one[2..], [(1, 1, "message"), (1, 1, "parted")]);
     world.reported("one channel", |report| report.channels.len() == 1).await;
     ingest.drain().await;
@@ -139,13 +106,8 @@ async fn a_parted_channel_is_no_longer_covered() {
 #[tokio::test]
 async fn channels_that_cannot_be_heard_are_classified_and_the_others_are_heard() {
     let (world, twitch) = (World::new().await, Twitch::new().await);
-    world
-        .assign(1, &["banned", "gone", "nobody", "room", "Not A Login"])
-        .await;
-    let options = TwitchOptions {
-        answer_limit: Duration::from_millis(300),
-        ..twitch.options()
-    };
+    world.assign(1, &["banned", "gone", "nobody", "room", "Not A Login"]).await;
+    let options = TwitchOptions { answer_limit: Duration::from_millis(300), ..twitch.options() };
     let ingest = world.ingest(options);
     let mut peer = twitch.accept_login().await;
     for login in ["banned", "gone", "nobody", "room"] {
@@ -157,8 +119,7 @@ async fn channels_that_cannot_be_heard_are_classified_and_the_others_are_heard()
         "@msg-id=msg_channel_suspended :tmi.twitch.tv NOTICE #gone :This channel does not exist or has been suspended.",
     )
     .await;
-    peer.say("@msg-id=slow_on :tmi.twitch.tv NOTICE #nobody :This room is now in slow mode.")
-        .await;
+    peer.say("@msg-id=slow_on :tmi.twitch.tv NOTICE #nobody :This room is now in slow mode.").await;
     peer.admit_unasked("room", 4).await;
     world.all_in(&["banned"], ChannelState::Banned).await;
     world.all_in(&["gone"], ChannelState::TwitchSuspended).await;
@@ -186,30 +147,16 @@ async fn a_dropped_connection_ends_its_coverage_and_the_channels_are_joined_agai
     let mut second = twitch.accept_login().await;
     second.admit("room", 77).await;
     second.chat("room", 77, "two").await;
-    world
-        .published_when("the second message", |published| published.texts(77).len() == 2)
-        .await;
+    world.published_when("the second message", |published| published.texts(77).len() == 2).await;
     let metrics = ingest.drain().await;
     let published = world.published().await;
     let chat = |kind| ["message", "room_state"].contains(&kind);
-    let covering: Vec<_> = published
-        .kinds()
-        .into_iter()
-        .filter(|(_, _, kind)| !chat(*kind))
-        .collect();
+    let covering: Vec<_> = published.kinds().into_iter().filter(|(_, _, kind)| !chat(*kind)).collect();
     assert_eq!(
         covering,
-        [
-            (1, 77, "joined"),
-            (1, 0, "connection_ended"),
-            (2, 77, "joined"),
-            (2, 0, "connection_ended")
-        ]
+        [(1, 77, "joined"), (1, 0, "connection_ended"), (2, 77, "joined"), (2, 0, "connection_ended")]
     );
-    assert_eq!(
-        metrics.count("clamor_ingest_connections_ended_total", &[("cause", "closed")]),
-        1.0
-    );
+    assert_eq!(metrics.count("clamor_ingest_connections_ended_total", &[("cause", "closed")]), 1.0);
 }
 
 #[tokio::test]
@@ -226,26 +173,13 @@ async fn a_new_client_joins_before_the_old_one_leaves() {
     second.expect("JOIN #room").await;
     first.chat("room", 77, "two").await;
     second.admit_unasked("room", 77).await;
-    assert_eq!(
-        first.line("nothing is said like this").await,
-        None,
-        "the old one is closed by us"
-    );
+    assert_eq!(first.line("nothing is said like this").await, None, "the old one is closed by us");
     second.chat("room", 77, "three").await;
-    let published = world
-        .published_when("three messages", |published| published.texts(77).len() == 3)
-        .await;
+    let published = world.published_when("three messages", |published| published.texts(77).len() == 3).await;
     let (old, new) = (published.heard_until()[&1], published.joins(77)[1]);
-    assert!(
-        new.0 == 2 && old >= new.1,
-        "heard by the old until {old}, by the new from {}",
-        new.1
-    );
+    assert!(new.0 == 2 && old >= new.1, "heard by the old until {old}, by the new from {}", new.1);
     let metrics = ingest.drain().await;
-    assert_eq!(
-        metrics.count("clamor_ingest_connections_ended_total", &[("cause", "released")]),
-        2.0
-    );
+    assert_eq!(metrics.count("clamor_ingest_connections_ended_total", &[("cause", "released")]), 2.0);
     assert_eq!(metrics.count("clamor_ingest_reconnects_asked_total", &[]), 1.0);
 }
 
@@ -272,21 +206,14 @@ async fn a_refused_login_is_in_the_report_and_tried_again() {
     world.assign(1, &["room"]).await;
     let token = world.servers.folder().join("token");
     std::fs::write(&token, "wrong\n").unwrap();
-    let options = TwitchOptions {
-        login: Some("reader".to_owned()),
-        token_file: Some(token.clone()),
-        ..twitch.options()
-    };
+    let options =
+        TwitchOptions { login: Some("reader".to_owned()), token_file: Some(token.clone()), ..twitch.options() };
     let ingest = world.ingest(options);
     let mut peer = twitch.accept().await;
     assert_eq!(peer.expect("PASS").await, "PASS oauth:wrong");
     peer.expect("NICK reader").await;
     peer.say(":tmi.twitch.tv NOTICE * :Login authentication failed").await;
-    world
-        .reported("the problem", |report| {
-            report.problem.contains("Login authentication failed")
-        })
-        .await;
+    world.reported("the problem", |report| report.problem.contains("Login authentication failed")).await;
     std::fs::write(&token, "oauth:right").unwrap();
     peer.hang_up().await;
     let mut peer = twitch.accept().await;
@@ -305,17 +232,10 @@ async fn silence_is_pinged_and_marks_go_on() {
     let ingest = world.ingest(twitch.options());
     let mut peer = twitch.accept_login().await;
     peer.admit("room", 77).await;
-    let joined = world
-        .published_when("the join", |published| !published.joins(77).is_empty())
-        .await
-        .joins(77)[0]
-        .1;
+    let joined = world.published_when("the join", |published| !published.joins(77).is_empty()).await.joins(77)[0].1;
     world
         .published_when("coverage of silence", |published| {
-            published
-                .heard_until()
-                .get(&1)
-                .is_some_and(|until| *until > joined + 1000)
+            published.heard_until().get(&1).is_some_and(|until| *until > joined + 1000)
         })
         .await;
     let metrics = ingest.drain().await;
@@ -327,26 +247,15 @@ async fn silence_is_pinged_and_marks_go_on() {
 async fn without_an_assignment_nothing_is_read_and_a_missing_key_means_keep() {
     let (world, twitch) = (World::new().await, Twitch::new().await);
     let ingest = Ingest::start(IngestOptions::new(SLOT, world.bus.clone(), SHARDS, twitch.options()));
-    world
-        .reported("a report", |report| {
-            report.revision.is_none() && report.channels.is_empty()
-        })
-        .await;
+    world.reported("a report", |report| report.revision.is_none() && report.channels.is_empty()).await;
     assert_eq!(ingest.health.waits(), ["channels: no assignment yet"]);
     world.assign(1, &["room"]).await;
     let mut peer = twitch.accept_login().await;
     peer.admit("room", 77).await;
     let before = world.all_in(&["room"], ChannelState::Joined).await;
-    let bucket = world
-        .bus
-        .jetstream()
-        .get_key_value(world.bus.names().assignments_bucket())
-        .await
-        .unwrap();
+    let bucket = world.bus.jetstream().get_key_value(world.bus.names().assignments_bucket()).await.unwrap();
     bucket.purge(SLOT).await.unwrap();
-    let after = world
-        .reported("a later report", |report| report.at_ms > before.at_ms)
-        .await;
+    let after = world.reported("a later report", |report| report.at_ms > before.at_ms).await;
     assert_eq!(after.channels.len(), 1);
     ingest.drain().await;
 }

@@ -8,11 +8,7 @@ use clamor_worker::ingest::TwitchOptions;
 use std::collections::BTreeMap;
 
 async fn simulator(channels: usize) -> Simulator {
-    let config = Config {
-        channels,
-        http_listen: None,
-        ..Config::default()
-    };
+    let config = Config { channels, http_listen: None, ..Config::default() };
     Simulator::start(config).await.unwrap()
 }
 
@@ -59,22 +55,9 @@ fn heard(published: &Published) -> Sums {
 async fn said(simulator: &Simulator) -> Sums {
     let mut sums = Sums::new();
     for row in simulator.ledger().await.minutes {
-        let Counts {
-            messages,
-            mirrored,
-            subs,
-            gifts,
-            raids,
-            timeouts,
-            bans,
-            deletions,
-            ..
-        } = row.counts;
+        let Counts { messages, mirrored, subs, gifts, raids, timeouts, bans, deletions, .. } = row.counts;
         let sum = sums.entry(row.channel_id).or_default();
-        for (column, count) in [messages, mirrored, subs, gifts, raids, timeouts, bans, deletions]
-            .iter()
-            .enumerate()
-        {
+        for (column, count) in [messages, mirrored, subs, gifts, raids, timeouts, bans, deletions].iter().enumerate() {
             sum[column] += count;
         }
     }
@@ -83,11 +66,7 @@ async fn said(simulator: &Simulator) -> Sums {
 }
 
 async fn say(simulator: &Simulator, rate: f64, seconds: f64) {
-    let order = Order {
-        rate,
-        seconds: Some(seconds),
-        wait_for_readers: false,
-    };
+    let order = Order { rate, seconds: Some(seconds), wait_for_readers: false };
     simulator.handle().start_traffic(order).await.unwrap();
     simulator.handle().traffic_finished().await;
 }
@@ -96,9 +75,7 @@ async fn say(simulator: &Simulator, rate: f64, seconds: f64) {
 async fn all_published(world: &World, simulator: &Simulator) {
     let said = said(simulator).await;
     let total = |sums: &Sums| sums.values().flatten().sum::<u64>();
-    world
-        .published_when("every line said", |published| total(&heard(published)) >= total(&said))
-        .await;
+    world.published_when("every line said", |published| total(&heard(published)) >= total(&said)).await;
 }
 
 #[tokio::test]
@@ -127,21 +104,13 @@ async fn a_reconnect_of_every_connection_loses_nothing_and_leaves_no_gap() {
     let ingest = world.ingest(options(&simulator));
     let report = world.all_in(&logins(100), ChannelState::Joined).await;
     let handle = simulator.handle();
-    let order = Order {
-        rate: 500.0,
-        seconds: None,
-        wait_for_readers: false,
-    };
+    let order = Order { rate: 500.0, seconds: None, wait_for_readers: false };
     handle.start_traffic(order).await.unwrap();
     let old = handle.reconnect(usize::MAX, None);
     assert_eq!(old.len(), 2);
     clamor_testkit::eventually("new connections alone", crate::harness::LIMIT, async || {
         let open: Vec<u64> = handle.connections().iter().map(|connection| connection.id).collect();
-        if open.len() == 2 && open.iter().all(|id| !old.contains(id)) {
-            Ok(())
-        } else {
-            Err(format!("{open:?}"))
-        }
+        if open.len() == 2 && open.iter().all(|id| !old.contains(id)) { Ok(()) } else { Err(format!("{open:?}")) }
     })
     .await;
     handle.stop_traffic().await;
@@ -155,12 +124,7 @@ async fn a_reconnect_of_every_connection_loses_nothing_and_leaves_no_gap() {
         let joins = published.joins(channel.channel_id.unwrap());
         assert_eq!(joins.len(), 2, "{}", channel.login);
         let until = heard_until[&joins[0].0];
-        assert!(
-            until >= joins[1].1,
-            "{}: heard until {until}, then from {}",
-            channel.login,
-            joins[1].1
-        );
+        assert!(until >= joins[1].1, "{}: heard until {until}, then from {}", channel.login, joins[1].1);
     }
 }
 
@@ -171,10 +135,7 @@ async fn twitch_is_spoken_to_over_tls_under_a_ca_of_the_tests_own() {
     let config = Config {
         channels: 3,
         http_listen: None,
-        tls: Some(TlsConfig {
-            listen: "127.0.0.1:0".parse().unwrap(),
-            ca_file: ca_file.clone(),
-        }),
+        tls: Some(TlsConfig { listen: "127.0.0.1:0".parse().unwrap(), ca_file: ca_file.clone() }),
         ..Config::default()
     };
     let simulator = Simulator::start(config).await.unwrap();

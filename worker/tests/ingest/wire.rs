@@ -30,10 +30,8 @@ impl Twitch {
 
     /// Awaits the next connection.
     pub(crate) async fn accept(&self) -> Peer {
-        let (stream, _) = tokio::time::timeout(LIMIT, self.listener.accept())
-            .await
-            .expect("a connection comes")
-            .unwrap();
+        let (stream, _) =
+            tokio::time::timeout(LIMIT, self.listener.accept()).await.expect("a connection comes").unwrap();
         Peer::new(stream)
     }
 
@@ -97,29 +95,16 @@ impl Peer {
     }
 
     pub(crate) async fn admit_unasked(&self, login: &str, room: u64) {
-        self.say(&format!(
-            ":justinfan1!justinfan1@justinfan1.tmi.twitch.tv JOIN #{login}"
-        ))
-        .await;
+        self.say(&format!(":justinfan1!justinfan1@justinfan1.tmi.twitch.tv JOIN #{login}")).await;
         let state = "emote-only=0;followers-only=-1;r9k=0";
-        self.say(&format!(
-            "@{state};room-id={room};slow=0;subs-only=0 :tmi.twitch.tv ROOMSTATE #{login}"
-        ))
-        .await;
+        self.say(&format!("@{state};room-id={room};slow=0;subs-only=0 :tmi.twitch.tv ROOMSTATE #{login}")).await;
     }
 
     pub(crate) async fn chat(&self, login: &str, room: u64, text: &str) {
         let id = rand::random::<u64>();
-        let sent = std::time::SystemTime::now()
-            .duration_since(std::time::UNIX_EPOCH)
-            .unwrap()
-            .as_millis();
-        let tags = format!(
-            "id=00000000-0000-4000-8000-{:012x};room-id={room};tmi-sent-ts={sent};user-id=7",
-            id >> 16
-        );
-        self.say(&format!("@{tags} :bob!bob@bob.tmi.twitch.tv PRIVMSG #{login} :{text}"))
-            .await;
+        let sent = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_millis();
+        let tags = format!("id=00000000-0000-4000-8000-{:012x};room-id={room};tmi-sent-ts={sent};user-id=7", id >> 16);
+        self.say(&format!("@{tags} :bob!bob@bob.tmi.twitch.tv PRIVMSG #{login} :{text}")).await;
     }
 
     /// Closes the connection as a crashing server does.

@@ -53,7 +53,11 @@ async fn reconnect_all(fleet: &Fleet) {
         let now: Ledger = fleet.simulator.ledger().await.map_err(|error| error.to_string())?;
         let (gone, open) = (now.connections, now.connections.open);
         let ended = gone.opened - before.connections.opened;
-        if ended >= before.connections.open && open == before.connections.open { Ok(()) } else { Err(format!("{gone:?}")) }
+        if ended >= before.connections.open && open == before.connections.open {
+            Ok(())
+        } else {
+            Err(format!("{gone:?}"))
+        }
     })
     .await;
     for slot in 0..SLOTS.len() {
@@ -76,6 +80,7 @@ async fn assert_no_gap(fleet: &Fleet, ledger: &Ledger, drain_ms: i64) {
     let gaps = gaps.fetch_all(&fleet.store).await.unwrap();
     let shown: Vec<[String; 3]> = gaps.iter().map(|row| [row.get(0), row.get(1), row.get(2)]).take(10).collect();
     assert!(gaps.is_empty(), "{} gaps, the first: {shown:?}", gaps.len());
-    let judged = fleet.number("SELECT (extract(epoch FROM min(judged_until)) * 1000)::bigint FROM shard_group WHERE grp = 0");
+    let judged =
+        fleet.number("SELECT (extract(epoch FROM min(judged_until)) * 1000)::bigint FROM shard_group WHERE grp = 0");
     assert!(judged.await.unwrap() >= drain_ms - 15_000, "gaps are judged almost up to the drain");
 }

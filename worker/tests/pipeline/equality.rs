@@ -30,8 +30,20 @@ pub(crate) async fn assert_equal(fleet: &Fleet, ledger: &Ledger) {
 }
 
 const MEASURES: [&str; 14] = [
-    "messages", "characters", "words", "emotes", "bits", "first_time_chatters", "subs", "gifts", "raids", "timeouts",
-    "bans", "deletions", "mirrored", "unique_chatters",
+    "messages",
+    "characters",
+    "words",
+    "emotes",
+    "bits",
+    "first_time_chatters",
+    "subs",
+    "gifts",
+    "raids",
+    "timeouts",
+    "bans",
+    "deletions",
+    "mirrored",
+    "unique_chatters",
 ];
 const PHRASES_SQL: &str = "SELECT channel_id, (extract(epoch FROM minute) * 1000)::bigint, name, matches, messages
     FROM phrase_minute JOIN phrase USING (phrase_id)";
@@ -44,17 +56,27 @@ const LOGGED_SQL: &str = "SELECT channel_id, sum(matches)::bigint, count(*) FROM
 fn select_channels(table: &str, column: &str) -> String {
     let any = MEASURES.join(" + ");
     let measures = MEASURES.join(", ");
-    format!(
-        "SELECT channel_id, (extract(epoch FROM {column}) * 1000)::bigint, {measures} FROM {table} WHERE {any} > 0"
-    )
+    format!("SELECT channel_id, (extract(epoch FROM {column}) * 1000)::bigint, {measures} FROM {table} WHERE {any} > 0")
 }
 
 fn minutes(ledger: &Ledger) -> Sums<[i64; 2]> {
     let row = |row: &clamor_simulator::MinuteRow| {
         let c = row.counts;
         let counts = [
-            c.messages, c.characters, c.words, c.emotes, c.bits, c.first_time_chatters, c.subs, c.gifts, c.raids,
-            c.timeouts, c.bans, c.deletions, c.mirrored, row.unique_chatters,
+            c.messages,
+            c.characters,
+            c.words,
+            c.emotes,
+            c.bits,
+            c.first_time_chatters,
+            c.subs,
+            c.gifts,
+            c.raids,
+            c.timeouts,
+            c.bans,
+            c.deletions,
+            c.mirrored,
+            row.unique_chatters,
         ];
         ([signed(row.channel_id), signed(row.minute_ms)], counts.map(signed).to_vec())
     };
@@ -201,7 +223,9 @@ fn assert_same<K: Ord + Debug>(table: &str, said: &Sums<K>, counted: &Sums<K>) {
     assert!(!said.is_empty(), "{table}: nothing was said that could be compared");
     let differs = |(key, said): (&K, &Vec<i64>)| {
         let found = counted.get(key).map(|found| &found[..said.len().min(found.len())]);
-        let same = found.is_some_and(|found| found.iter().zip(said).all(|(found, said)| found == said || *said == 0 && is_untold(table)));
+        let same = found.is_some_and(|found| {
+            found.iter().zip(said).all(|(found, said)| found == said || *said == 0 && is_untold(table))
+        });
         (!same).then(|| format!("{key:?}: said {said:?}, counted {found:?}"))
     };
     let mut differences: Vec<String> = said.iter().filter_map(differs).collect();

@@ -62,28 +62,43 @@ impl Fleet {
             _planner: planner,
             _servers: servers,
         };
+        fleet.aggregate.ready(LIMIT).await;
         for slot in 0..SLOTS.len() {
             fleet.joined(slot).await;
         }
-        fleet.aggregate.ready(LIMIT).await;
         fleet.planned().await;
         fleet
     }
 
-    /// The present instance of a slot hears every channel.
+    /// The present instance of a slot hears every channel, and the store knows it: what a connection heard in its last
+    /// two seconds is in doubt, so before that a kill of the other one would leave a gap, rightly.
     pub(crate) async fn joined(&self, slot: usize) {
         self.ingest[slot].ready(LIMIT).await;
+        let instance = self.joined_instance(slot).await;
+        let covered = format!(
+            "SELECT count(DISTINCT channel_id) FROM coverage c JOIN heard h USING (shard, instance, connection)
+             WHERE c.until IS NULL AND h.until > c.since AND instance = {instance}"
+        );
+        eventually("every channel is covered", LIMIT, async || match self.number(&covered).await {
+            Ok(covered) if covered == CHANNELS as i64 => Ok(()),
+            other => Err(format!("{other:?}")),
+        })
+        .await;
+    }
+
+    /// The instance of a slot that has joined every channel, as the store has its id.
+    async fn joined_instance(&self, slot: usize) -> i64 {
         eventually("every channel is joined", LIMIT, async || {
             let seen = self.seen.borrow().clone();
             let of_slot = seen.iter().filter(|seen| seen.fresh && seen.report.slot == SLOTS[slot]);
             let newest = of_slot.max_by_key(|seen| seen.report.started_at_ms).ok_or("no report")?;
             let states = newest.report.channels.iter().map(|channel| channel.state);
             match states.filter(|state| *state == ChannelState::Joined).count() {
-                CHANNELS => Ok(()),
+                CHANNELS => Ok(u64::from_str_radix(&newest.report.instance, 16).unwrap().cast_signed()),
                 _ => Err("channels are missing"),
             }
         })
-        .await;
+        .await
     }
 
     /// Every channel is wanted, as the store knows it: phrases count from here on.

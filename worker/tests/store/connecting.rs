@@ -7,14 +7,9 @@ use std::io::Write;
 
 #[tokio::test]
 async fn an_absent_database_is_one_clear_error_without_the_password() {
-    let error = Store::connect(&StoreConfig::new("postgres://u:secret@127.0.0.1:1/d"))
-        .await
-        .unwrap_err();
+    let error = Store::connect(&StoreConfig::new("postgres://u:secret@127.0.0.1:1/d")).await.unwrap_err();
     let text = error.to_string();
-    assert!(
-        text.contains("DATABASE_URL") && text.contains("127.0.0.1:1/d") && !text.contains("secret"),
-        "{text}"
-    );
+    assert!(text.contains("DATABASE_URL") && text.contains("127.0.0.1:1/d") && !text.contains("secret"), "{text}");
     assert_eq!((error.reason(), error.class()), ("Unreachable", Class::Retry));
 }
 
@@ -37,9 +32,7 @@ async fn a_refused_password_names_the_settings_and_a_password_file_wins() {
     let mut config = StoreConfig::new(wrong);
     config.password_file = Some(file.path().to_owned());
     Store::connect(&config).await.unwrap();
-    let absent = Store::connect(&StoreConfig::new(servers.postgres().url_of("nowhere")))
-        .await
-        .unwrap_err();
+    let absent = Store::connect(&StoreConfig::new(servers.postgres().url_of("nowhere"))).await.unwrap_err();
     assert!(absent.to_string().contains("nowhere"), "{absent}");
 }
 
@@ -48,10 +41,7 @@ async fn several_processes_migrate_at_once_and_again() {
     let test = TestStore::new().await;
     let mut config = test.config.clone();
     config.schema = "another".into();
-    let stores = [
-        Store::connect(&config).await.unwrap(),
-        Store::connect(&config).await.unwrap(),
-    ];
+    let stores = [Store::connect(&config).await.unwrap(), Store::connect(&config).await.unwrap()];
     let (one, two) = tokio::join!(stores[0].migrate(), stores[1].migrate());
     one.unwrap();
     two.unwrap();
@@ -81,10 +71,7 @@ async fn a_store_of_a_newer_version_is_refused_untouched() {
 async fn a_store_without_tables_is_not_migrated() {
     let servers = Servers::start_only(Needs::Postgres).await.unwrap();
     let store = Store::connect(&StoreConfig::new(servers.database_url())).await.unwrap();
-    assert!(matches!(
-        store.check_version().await,
-        Err(StoreError::NotMigrated { found: 0, .. })
-    ));
+    assert!(matches!(store.check_version().await, Err(StoreError::NotMigrated { found: 0, .. })));
 }
 
 #[tokio::test]

@@ -29,19 +29,12 @@ impl Shard {
         let delta = FastDelta {
             wanted: wanted.to_vec(),
             coverage: coverage.to_vec(),
-            heard: heard_s
-                .iter()
-                .map(|&(connection, s)| ((5, connection), NOON + s * SECOND))
-                .collect(),
+            heard: heard_s.iter().map(|&(connection, s)| ((5, connection), NOON + s * SECOND)).collect(),
             judged_until_ms: NOON + judged_s * SECOND,
             ..FastDelta::default()
         };
-        let committed = self
-            .test
-            .store
-            .commit_fast(&self.claim, self.seq, &at(self.seq + 1), CREATED, &delta)
-            .await
-            .unwrap();
+        let committed =
+            self.test.store.commit_fast(&self.claim, self.seq, &at(self.seq + 1), CREATED, &delta).await.unwrap();
         assert!(committed.refused.is_empty(), "{:?}", committed.refused);
         self.seq += 1;
     }
@@ -59,36 +52,19 @@ impl Shard {
 }
 
 fn begin(s: Millis) -> WantedChange {
-    WantedChange::Begin {
-        channel_id: 1,
-        login: "one".into(),
-        since_ms: NOON + s * SECOND,
-    }
+    WantedChange::Begin { channel_id: 1, login: "one".into(), since_ms: NOON + s * SECOND }
 }
 
 fn end(s: Millis) -> WantedChange {
-    WantedChange::End {
-        channel_id: 1,
-        until_ms: NOON + s * SECOND,
-    }
+    WantedChange::End { channel_id: 1, until_ms: NOON + s * SECOND }
 }
 
 fn open(connection: u32, s: Millis) -> CoverageChange {
-    CoverageChange::Open {
-        channel_id: 1,
-        instance: 5,
-        connection,
-        since_ms: NOON + s * SECOND,
-    }
+    CoverageChange::Open { channel_id: 1, instance: 5, connection, since_ms: NOON + s * SECOND }
 }
 
 fn close(connection: u32, s: Millis) -> CoverageChange {
-    CoverageChange::Close {
-        channel_id: 1,
-        instance: 5,
-        connection,
-        until_ms: NOON + s * SECOND,
-    }
+    CoverageChange::Close { channel_id: 1, instance: 5, connection, until_ms: NOON + s * SECOND }
 }
 
 #[tokio::test]
@@ -117,14 +93,7 @@ async fn open_coverage_reaches_as_far_as_its_connection_was_heard() {
 #[tokio::test]
 async fn two_sources_cover_each_other_s_holes() {
     let mut shard = Shard::new().await;
-    shard
-        .commit(
-            60,
-            &[begin(0)],
-            &[open(1, 0), open(2, 20), close(1, 30), open(3, 50)],
-            &[(2, 45), (3, 60)],
-        )
-        .await;
+    shard.commit(60, &[begin(0)], &[open(1, 0), open(2, 20), close(1, 30), open(3, 50)], &[(2, 45), (3, 60)]).await;
     assert_eq!(shard.gaps().await, "45-50");
 }
 

@@ -35,15 +35,11 @@ async fn a_fenced_commit_writes_nothing_and_its_owner_learns_it() {
     let test = TestStore::new().await;
     let old = test.other().await;
     let claim = old.claim(0, 1, false).await.unwrap().unwrap();
-    old.commit_fast(&claim, 0, &at(1), CREATED, &messages(1, NOON, 1))
-        .await
-        .unwrap();
+    old.commit_fast(&claim, 0, &at(1), CREATED, &messages(1, NOON, 1)).await.unwrap();
     test.execute(EXPIRE).await;
     let taken = test.store.claim(0, 2, false).await.unwrap().unwrap();
     assert_eq!(taken.restored.positions[&0].seq, 1);
-    let late = old
-        .commit_fast(&claim, 1, &at(2), CREATED, &messages(1, NOON, 100))
-        .await;
+    let late = old.commit_fast(&claim, 1, &at(2), CREATED, &messages(1, NOON, 100)).await;
     assert!(matches!(late, Err(CommitError::Fenced)), "{late:?}");
     assert!(matches!(old.roll_up(&claim, u64::MAX).await, Err(CommitError::Fenced)));
     assert!(!old.renew(&claim).await.unwrap());
@@ -60,20 +56,13 @@ async fn a_paused_owner_s_open_transaction_is_ended_by_the_next_claim() {
     paused.renew(&claim).await.unwrap();
     // As a commit that was stopped after statement 1 and its upserts.
     let mut transaction = paused.pool().begin().await.unwrap();
-    sqlx::raw_sql("UPDATE shard_group SET seq = 99 WHERE shard = 0")
-        .execute(&mut *transaction)
-        .await
-        .unwrap();
+    sqlx::raw_sql("UPDATE shard_group SET seq = 99 WHERE shard = 0").execute(&mut *transaction).await.unwrap();
     paused.renew(&claim).await.unwrap();
     test.execute(EXPIRE).await;
     let taken = test.store.claim(0, 2, false).await.unwrap().unwrap();
     assert_eq!(taken.restored.positions[&0].seq, 0);
     assert!(transaction.commit().await.is_err());
-    assert_eq!(
-        test.number("SELECT seq FROM shard_group WHERE shard = 0 AND grp = 0")
-            .await,
-        0
-    );
+    assert_eq!(test.number("SELECT seq FROM shard_group WHERE shard = 0 AND grp = 0").await, 0);
 }
 
 #[tokio::test]
@@ -106,17 +95,13 @@ async fn the_shards_are_dealt_out_fairly_to_those_alive() {
     let alone = test.store.fair_share(1).await.unwrap();
     assert_eq!((alone.share, alone.aggregators, alone.free), (2, 1, vec![0, 1]));
     test.claim().await;
-    let shares = [
-        test.store.fair_share(2).await.unwrap(),
-        test.store.fair_share(1).await.unwrap(),
-    ];
+    let shares = [test.store.fair_share(2).await.unwrap(), test.store.fair_share(1).await.unwrap()];
     assert_eq!(shares.each_ref().map(|share| share.share), [1, 1]);
     assert_eq!(shares[0].free, vec![1]);
     let third = test.store.fair_share(3).await.unwrap();
     assert_eq!((third.share, third.aggregators), (0, 3));
     test.store.leave(1).await.unwrap();
-    test.execute("UPDATE aggregator SET seen_at = seen_at - interval '20 seconds' WHERE owner = 2")
-        .await;
+    test.execute("UPDATE aggregator SET seen_at = seen_at - interval '20 seconds' WHERE owner = 2").await;
     assert_eq!(test.store.fair_share(3).await.unwrap().share, 2);
 }
 
@@ -125,47 +110,20 @@ async fn a_claim_restores_what_is_open() {
     let test = TestStore::new().await;
     let claim = test.claim().await;
     let mut delta = FastDelta::default();
-    delta.wanted.push(WantedChange::Begin {
-        channel_id: 1,
-        login: "one".into(),
-        since_ms: NOON,
-    });
-    delta.wanted.push(WantedChange::Begin {
-        channel_id: 2,
-        login: "two".into(),
-        since_ms: NOON,
-    });
-    delta.wanted.push(WantedChange::End {
-        channel_id: 2,
-        until_ms: NOON + 5,
-    });
+    delta.wanted.push(WantedChange::Begin { channel_id: 1, login: "one".into(), since_ms: NOON });
+    delta.wanted.push(WantedChange::Begin { channel_id: 2, login: "two".into(), since_ms: NOON });
+    delta.wanted.push(WantedChange::End { channel_id: 2, until_ms: NOON + 5 });
     let instance = u64::MAX - 1;
     for (channel_id, connection) in [(1, 1), (1, 2), (2, 1)] {
-        delta.coverage.push(CoverageChange::Open {
-            channel_id,
-            instance,
-            connection,
-            since_ms: NOON + 1,
-        });
+        delta.coverage.push(CoverageChange::Open { channel_id, instance, connection, since_ms: NOON + 1 });
     }
-    delta.coverage.push(CoverageChange::Close {
-        channel_id: 2,
-        instance,
-        connection: 1,
-        until_ms: NOON + 5,
-    });
+    delta.coverage.push(CoverageChange::Close { channel_id: 2, instance, connection: 1, until_ms: NOON + 5 });
     delta.heard.insert((instance, 1), NOON + 9);
-    test.store
-        .commit_fast(&claim, 0, &at(1), CREATED, &delta)
-        .await
-        .unwrap();
+    test.store.commit_fast(&claim, 0, &at(1), CREATED, &delta).await.unwrap();
     let restored = test.store.claim(0, 7, false).await.unwrap().unwrap().restored;
     assert_eq!(restored.wanted.into_iter().collect::<Vec<_>>(), vec![(1, NOON)]);
     let mut open: Vec<_> = restored.open_coverage.into_iter().collect();
     open.sort_unstable();
     assert_eq!(open, vec![((1, instance, 1), NOON + 1), ((1, instance, 2), NOON + 1)]);
-    assert_eq!(
-        restored.heard.into_iter().collect::<Vec<_>>(),
-        vec![((instance, 1), NOON + 9)]
-    );
+    assert_eq!(restored.heard.into_iter().collect::<Vec<_>>(), vec![((instance, 1), NOON + 9)]);
 }

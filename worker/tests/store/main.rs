@@ -1,9 +1,6 @@
 //! The store's promises, held against a real Postgres.
 
-#![expect(
-    clippy::unwrap_used,
-    reason = "tests: clippy allows it in test functions alone, not beside them"
-)]
+#![expect(clippy::unwrap_used, reason = "tests: clippy allows it in test functions alone, not beside them")]
 
 mod commit;
 mod connecting;

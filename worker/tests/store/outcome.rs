@@ -8,25 +8,13 @@ async fn through(proxy: &Proxy, test: &TestStore) -> Store {
     let url = &test.config.url;
     let (front, rest) = url.split_once("@127.0.0.1:").unwrap();
     let database = rest.split_once('/').unwrap().1;
-    Store::connect(&StoreConfig::new(format!(
-        "{front}@127.0.0.1:{}/{database}?sslmode=disable",
-        proxy.port
-    )))
-    .await
-    .unwrap()
+    Store::connect(&StoreConfig::new(format!("{front}@127.0.0.1:{}/{database}?sslmode=disable", proxy.port)))
+        .await
+        .unwrap()
 }
 
 fn port(test: &TestStore) -> u16 {
-    test.config
-        .url
-        .split_once("@127.0.0.1:")
-        .unwrap()
-        .1
-        .split_once('/')
-        .unwrap()
-        .0
-        .parse()
-        .unwrap()
+    test.config.url.split_once("@127.0.0.1:").unwrap().1.split_once('/').unwrap().0.parse().unwrap()
 }
 
 #[tokio::test]
@@ -35,29 +23,14 @@ async fn a_commit_cut_before_its_answer_is_counted_once() {
     let proxy = Proxy::start(port(&test)).await;
     let store = through(&proxy, &test).await;
     let claim = store.claim(0, 7, false).await.unwrap().unwrap();
-    let faults = [
-        Fault::CutAfterCommit,
-        Fault::CutBeforeCommit,
-        Fault::CutBeforeCommit,
-        Fault::CutAfterCommit,
-    ];
+    let faults = [Fault::CutAfterCommit, Fault::CutBeforeCommit, Fault::CutBeforeCommit, Fault::CutAfterCommit];
     for (seq, fault) in (1..).zip(faults) {
         // The dictionary and the partition are there: the next COMMIT is that of the counts.
-        store
-            .commit_fast(&claim, 2 * seq - 2, &at(2 * seq - 1), CREATED, &messages(1, NOON, 1))
-            .await
-            .unwrap();
+        store.commit_fast(&claim, 2 * seq - 2, &at(2 * seq - 1), CREATED, &messages(1, NOON, 1)).await.unwrap();
         proxy.strike(fault);
-        store
-            .commit_fast(&claim, 2 * seq - 1, &at(2 * seq), CREATED, &messages(1, NOON, 1))
-            .await
-            .unwrap();
+        store.commit_fast(&claim, 2 * seq - 1, &at(2 * seq), CREATED, &messages(1, NOON, 1)).await.unwrap();
         assert!(proxy.has_struck(), "{fault:?} hit nothing");
-        assert_eq!(
-            test.number("SELECT messages FROM channel_minute").await,
-            (2 * seq).cast_signed(),
-            "{fault:?}"
-        );
+        assert_eq!(test.number("SELECT messages FROM channel_minute").await, (2 * seq).cast_signed(), "{fault:?}");
     }
 }
 
@@ -66,10 +39,7 @@ async fn backends_killed_at_random_moments_lose_nothing_and_count_nothing_twice(
     let test = TestStore::new().await;
     let store = test.other().await;
     let claim = store.claim(0, 7, false).await.unwrap().unwrap();
-    store
-        .commit_fast(&claim, 0, &at(1), CREATED, &messages(1, NOON, 1))
-        .await
-        .unwrap();
+    store.commit_fast(&claim, 0, &at(1), CREATED, &messages(1, NOON, 1)).await.unwrap();
     let other = test.other().await;
     let (stop, mut stopped) = tokio::sync::oneshot::channel::<()>();
     let killer = tokio::spawn(async move {
@@ -87,10 +57,7 @@ async fn backends_killed_at_random_moments_lose_nothing_and_count_nothing_twice(
     });
     for seq in 2..=150 {
         let mut tries = 0;
-        while let Err(error) = store
-            .commit_fast(&claim, seq - 1, &at(seq), CREATED, &messages(1, NOON, 1))
-            .await
-        {
+        while let Err(error) = store.commit_fast(&claim, seq - 1, &at(seq), CREATED, &messages(1, NOON, 1)).await {
             assert!(matches!(error, CommitError::Unavailable(_)), "{error}");
             tries += 1;
             assert!(tries < 200, "{error}");
@@ -99,11 +66,7 @@ async fn backends_killed_at_random_moments_lose_nothing_and_count_nothing_twice(
     stop.send(()).unwrap();
     println!("backends killed in a transaction: {}", killer.await.unwrap());
     assert_eq!(test.number("SELECT messages FROM channel_minute").await, 150);
-    assert_eq!(
-        test.number("SELECT seq FROM shard_group WHERE shard = 0 AND grp = 0")
-            .await,
-        150
-    );
+    assert_eq!(test.number("SELECT seq FROM shard_group WHERE shard = 0 AND grp = 0").await, 150);
 }
 
 #[tokio::test]
@@ -111,23 +74,15 @@ async fn connections_that_broke_in_the_pool_are_replaced_silently() {
     let test = TestStore::new().await;
     let store = test.other().await;
     let claim = store.claim(0, 7, false).await.unwrap().unwrap();
-    store
-        .commit_fast(&claim, 0, &at(1), CREATED, &messages(1, NOON, 1))
-        .await
-        .unwrap();
+    store.commit_fast(&claim, 0, &at(1), CREATED, &messages(1, NOON, 1)).await.unwrap();
     test.number("SELECT count(pg_terminate_backend(pid, 5000)) FROM pg_stat_activity WHERE application_name = 'clamor-worker' AND pid <> pg_backend_pid()").await;
-    store
-        .commit_fast(&claim, 1, &at(2), CREATED, &messages(1, NOON, 1))
-        .await
-        .unwrap();
+    store.commit_fast(&claim, 1, &at(2), CREATED, &messages(1, NOON, 1)).await.unwrap();
     assert_eq!(number_of_messages(&test).await, 2);
 }
 
 async fn number_of_messages(test: &TestStore) -> i64 {
     clamor_testkit::eventually("a connection", Duration::from_secs(10), async || {
-        sqlx::query_scalar::<_, i64>("SELECT messages FROM channel_minute")
-            .fetch_one(test.store.pool())
-            .await
+        sqlx::query_scalar::<_, i64>("SELECT messages FROM channel_minute").fetch_one(test.store.pool()).await
     })
     .await
 }

@@ -15,13 +15,7 @@ fn days(days: u64) -> Option<Duration> {
 
 async fn fill(test: &TestStore, claim: &Claim) {
     let mut delta = messages(1, NOON, 3);
-    delta.emotes.insert(
-        (1, NOON, 9),
-        EmoteCounts {
-            occurrences: 2,
-            messages: 1,
-        },
-    );
+    delta.emotes.insert((1, NOON, 9), EmoteCounts { occurrences: 2, messages: 1 });
     delta.settled.push((1, NOON, vec![70, 71]));
     let event = ChatEvent {
         channel_id: 1,
@@ -45,10 +39,7 @@ async fn nothing_dirty_is_dropped() {
     let test = TestStore::new().await;
     let claim = test.claim().await;
     fill(&test, &claim).await;
-    let retention = Retention {
-        minutes: days(2),
-        ..Retention::default()
-    };
+    let retention = Retention { minutes: days(2), ..Retention::default() };
     test.store.apply_retention(&retention, NOON + 100 * DAY).await.unwrap();
     assert_eq!(test.number("SELECT messages FROM channel_minute").await, 3);
     test.store.roll_up(&claim, u64::MAX).await.unwrap();
@@ -103,27 +94,14 @@ async fn late_data_goes_to_the_levels_that_remain() {
         // Another process moves retention: the committer learns it after statement 1.
         other.apply_retention(&retention, NOON + 100 * DAY).await.unwrap();
         let mut late = messages(1, NOON + MINUTE, 1);
-        late.emotes.insert(
-            (1, NOON, 9),
-            EmoteCounts {
-                occurrences: 1,
-                messages: 1,
-            },
-        );
+        late.emotes.insert((1, NOON, 9), EmoteCounts { occurrences: 1, messages: 1 });
         late.uniques.insert((1, NOON), 9);
         late.settled.push((1, NOON, vec![99]));
-        let committed = test
-            .store
-            .commit_fast(&claim, seq, &at(seq + 1), CREATED, &late)
-            .await
-            .unwrap();
+        let committed = test.store.commit_fast(&claim, seq, &at(seq + 1), CREATED, &late).await.unwrap();
         assert!(committed.refused.is_empty());
         let mut slow = chatter(1, NOON, 70 + step, 1);
         slow.chatter_emotes.insert((1, NOON - 12 * HOUR, 70, 9), 1);
-        test.store
-            .commit_slow(&claim, 0, seq, &at(seq + 1), &slow)
-            .await
-            .unwrap();
+        test.store.commit_slow(&claim, 0, seq, &at(seq + 1), &slow).await.unwrap();
         seq += 1;
         expected += 1;
         let totals = format!("{expected} {} {expected} {}", expected - 1, expected - 1);
@@ -136,11 +114,7 @@ async fn late_data_goes_to_the_levels_that_remain() {
             1 => "SELECT unique_chatters FROM channel_day",
             _ => continue,
         };
-        assert_eq!(
-            test.number(uniques).await,
-            i64::try_from(step).unwrap() + 1,
-            "step {step}"
-        );
+        assert_eq!(test.number(uniques).await, i64::try_from(step).unwrap() + 1, "step {step}");
     }
     assert_eq!(test.number("SELECT count(*) FROM dirty").await, 0);
 }
@@ -150,16 +124,10 @@ async fn uniques_whose_ids_are_gone_stay() {
     let test = TestStore::new().await;
     let claim = test.claim().await;
     fill(&test, &claim).await;
-    let retention = Retention {
-        minute_chatters: days(1),
-        ..Retention::default()
-    };
+    let retention = Retention { minute_chatters: days(1), ..Retention::default() };
     test.store.apply_retention(&retention, NOON + 100 * DAY).await.unwrap();
     assert_eq!(test.number("SELECT count(*) FROM channel_minute_chatters").await, 0);
-    let late = FastDelta {
-        settled: vec![(1, NOON, vec![99])],
-        ..messages(1, NOON, 1)
-    };
+    let late = FastDelta { settled: vec![(1, NOON, vec![99])], ..messages(1, NOON, 1) };
     test.store.commit_fast(&claim, 1, &at(2), CREATED, &late).await.unwrap();
     assert_eq!(test.number("SELECT unique_chatters FROM channel_minute").await, 2);
     assert_eq!(test.number("SELECT messages FROM channel_minute").await, 4);
@@ -169,20 +137,11 @@ async fn uniques_whose_ids_are_gone_stay() {
 async fn a_dropped_period_is_not_made_again() {
     let test = TestStore::new().await;
     let claim = test.claim().await;
-    let retention = Retention {
-        minutes: days(2),
-        hours: days(2),
-        days: days(2),
-        ..Retention::default()
-    };
+    let retention = Retention { minutes: days(2), hours: days(2), days: days(2), ..Retention::default() };
     test.store.apply_retention(&retention, NOON + 100 * DAY).await.unwrap();
-    test.store
-        .commit_fast(&claim, 0, &at(1), CREATED, &messages(1, NOON, 3))
-        .await
-        .unwrap();
+    test.store.commit_fast(&claim, 0, &at(1), CREATED, &messages(1, NOON, 3)).await.unwrap();
     assert_eq!(
-        test.number("SELECT count(*) FROM pg_class WHERE relname LIKE '%_p20260110' AND relkind = 'r'")
-            .await,
+        test.number("SELECT count(*) FROM pg_class WHERE relname LIKE '%_p20260110' AND relkind = 'r'").await,
         0
     );
     assert_eq!(test.number("SELECT messages FROM channel_folded").await, 3);
@@ -193,12 +152,7 @@ async fn retention_beside_commits_loses_nothing() {
     let test = TestStore::new().await;
     let store = test.other().await;
     let claim = store.claim(0, 7, false).await.unwrap().unwrap();
-    let retention = Retention {
-        minutes: days(1),
-        hours: days(1),
-        days: days(1),
-        ..Retention::default()
-    };
+    let retention = Retention { minutes: days(1), hours: days(1), days: days(1), ..Retention::default() };
     let sweeping = {
         let (other, store, claim) = (test.store.clone(), store.clone(), claim.clone());
         let (stop, mut stopped) = tokio::sync::oneshot::channel::<()>();
@@ -214,15 +168,9 @@ async fn retention_beside_commits_loses_nothing() {
     };
     for seq in 1..=100_u64 {
         let day = NOON - 60 * DAY + (seq * 7 % 60) * DAY;
-        store
-            .commit_fast(&claim, seq - 1, &at(seq), CREATED, &messages(1, day, 1))
-            .await
-            .unwrap();
+        store.commit_fast(&claim, seq - 1, &at(seq), CREATED, &messages(1, day, 1)).await.unwrap();
     }
     sweeping.0.send(()).unwrap();
     sweeping.1.await.unwrap();
-    assert_eq!(
-        test.number("SELECT sum(messages)::bigint FROM channel_total").await,
-        100
-    );
+    assert_eq!(test.number("SELECT sum(messages)::bigint FROM channel_total").await, 100);
 }

@@ -34,11 +34,7 @@ impl TestStore {
         let store = Store::connect(&config).await.unwrap();
         store.migrate().await.unwrap();
         store.init_shards(2).await.unwrap();
-        Self {
-            store,
-            config,
-            _servers: servers,
-        }
+        Self { store, config, _servers: servers }
     }
 
     /// A store in the eyes of another process: another pool, other backends.
@@ -58,25 +54,16 @@ impl TestStore {
 
     /// One text.
     pub(crate) async fn text(&self, sql: &str) -> String {
-        sqlx::query_scalar(AssertSqlSafe(sql))
-            .fetch_one(self.store.pool())
-            .await
-            .unwrap()
+        sqlx::query_scalar(AssertSqlSafe(sql)).fetch_one(self.store.pool()).await.unwrap()
     }
 
     pub(crate) async fn execute(&self, sql: &str) {
-        sqlx::raw_sql(AssertSqlSafe(sql))
-            .execute(self.store.pool())
-            .await
-            .unwrap();
+        sqlx::raw_sql(AssertSqlSafe(sql)).execute(self.store.pool()).await.unwrap();
     }
 }
 
 pub(crate) async fn number(store: &Store, sql: &str) -> i64 {
-    let number: Option<i64> = sqlx::query_scalar(AssertSqlSafe(sql))
-        .fetch_one(store.pool())
-        .await
-        .unwrap();
+    let number: Option<i64> = sqlx::query_scalar(AssertSqlSafe(sql)).fetch_one(store.pool()).await.unwrap();
     number.unwrap_or(-1)
 }
 
@@ -99,24 +86,14 @@ pub(crate) fn messages(channel: ChannelId, minute: Millis, messages: u64) -> Fas
 }
 
 pub(crate) fn add_messages(delta: &mut FastDelta, channel: ChannelId, minute: Millis, messages: u64) {
-    let counts = ChannelCounts {
-        messages,
-        characters: messages * 10,
-        ..ChannelCounts::default()
-    };
+    let counts = ChannelCounts { messages, characters: messages * 10, ..ChannelCounts::default() };
     delta.channels.insert((channel, minute), counts);
 }
 
 /// A slow flush with messages of one chatter.
 pub(crate) fn chatter(channel: ChannelId, hour: Millis, chatter: ChatterId, messages: u64) -> SlowDelta {
     let mut delta = SlowDelta::default();
-    delta.chatters.insert(
-        (channel, hour, chatter),
-        ChatterCounts {
-            messages,
-            ..ChatterCounts::default()
-        },
-    );
+    delta.chatters.insert((channel, hour, chatter), ChatterCounts { messages, ..ChatterCounts::default() });
     delta
 }
 
@@ -141,10 +118,7 @@ pub(crate) struct Proxy {
 impl Proxy {
     pub(crate) async fn start(server_port: u16) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let proxy = Self {
-            fault: Arc::default(),
-            port: listener.local_addr().unwrap().port(),
-        };
+        let proxy = Self { fault: Arc::default(), port: listener.local_addr().unwrap().port() };
         let fault = proxy.fault.clone();
         tokio::spawn(async move {
             while let Ok((client, _)) = listener.accept().await {

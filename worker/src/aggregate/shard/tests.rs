@@ -16,11 +16,7 @@ const T0: Millis = 1_699_999_800_000;
 const INSTANCE: u64 = 77;
 
 fn chatter(id: u64) -> Option<wire::Chatter> {
-    Some(wire::Chatter {
-        id,
-        login: format!("user{id}"),
-        ..wire::Chatter::default()
-    })
+    Some(wire::Chatter { id, login: format!("user{id}"), ..wire::Chatter::default() })
 }
 
 fn event(key: u128, channel_id: u64, sent_at_ms: Millis, kind: Kind) -> Event {
@@ -37,21 +33,13 @@ fn event(key: u128, channel_id: u64, sent_at_ms: Millis, kind: Kind) -> Event {
 }
 
 fn message(key: u128, channel_id: u64, sent_at_ms: Millis, chatter_id: u64, text: &str) -> Event {
-    let message = wire::Message {
-        chatter: chatter(chatter_id),
-        text: text.to_owned(),
-        ..wire::Message::default()
-    };
+    let message = wire::Message { chatter: chatter(chatter_id), text: text.to_owned(), ..wire::Message::default() };
     event(key, channel_id, sent_at_ms, Kind::Message(message))
 }
 
 fn with_emote(mut event: Event, id: &str, count: u32) -> Event {
     if let Some(Kind::Message(message)) = &mut event.kind {
-        message.emotes.push(wire::Emote {
-            id: id.to_owned(),
-            name: "Kappa".to_owned(),
-            count,
-        });
+        message.emotes.push(wire::Emote { id: id.to_owned(), name: "Kappa".to_owned(), count });
     }
     event
 }
@@ -61,20 +49,11 @@ fn coverage_event(channel_id: u64, at_ms: Millis, kind: Kind) -> Event {
 }
 
 fn batch(instance: u64, number: u64, events: Vec<Event>) -> Batch {
-    Batch {
-        slot: "a".to_owned(),
-        instance,
-        number,
-        events,
-    }
+    Batch { slot: "a".to_owned(), instance, number, events }
 }
 
 fn at(seq: u64, stream_time_ms: Millis) -> Arrival<'static> {
-    Arrival {
-        seq,
-        stream_time_ms,
-        msg_id: Some("id"),
-    }
+    Arrival { seq, stream_time_ms, msg_id: Some("id") }
 }
 
 fn plan(name: &str, channels: &[u64], phrases: &[&str]) -> Arc<ActivePlan> {
@@ -91,18 +70,9 @@ fn plan(name: &str, channels: &[u64], phrases: &[&str]) -> Arc<ActivePlan> {
         log_messages: true,
         channels: clamor_bus::set::ChannelScope::default(),
     });
-    let set = PhraseSet {
-        phrases: phrases.collect(),
-    };
-    let plan = Plan {
-        wanted: wanted.collect(),
-        phrases: None,
-    };
-    Arc::new(ActivePlan::resolve(
-        name.to_owned(),
-        &plan,
-        Arc::new(ActivePhrases::compile(&set)),
-    ))
+    let set = PhraseSet { phrases: phrases.collect() };
+    let plan = Plan { wanted: wanted.collect(), phrases: None };
+    Arc::new(ActivePlan::resolve(name.to_owned(), &plan, Arc::new(ActivePhrases::compile(&set))))
 }
 
 fn fresh() -> Shard {
@@ -115,48 +85,19 @@ fn a_message_is_counted_in_every_table_that_it_belongs_to() {
     shard.apply_directive(at(1, T0), Some(plan("plan-1", &[5], &["hello"])));
     let line = with_emote(message(1, 5, T0 + 1_000, 9, "Hello hello Kappa"), "25", 1);
     shard.apply_batch(at(2, T0 + 1_050), &batch(INSTANCE, 1, vec![line]));
-    let FastFlush {
-        position,
-        delta,
-        sent_ms,
-    } = shard.take_fast(7).unwrap();
+    let FastFlush { position, delta, sent_ms } = shard.take_fast(7).unwrap();
     let minute = window::minute(T0 + 1_000);
-    let counts = ChannelCounts {
-        messages: 1,
-        characters: 17,
-        words: 3,
-        emotes: 1,
-        ..ChannelCounts::default()
-    };
+    let counts = ChannelCounts { messages: 1, characters: 17, words: 3, emotes: 1, ..ChannelCounts::default() };
     assert_eq!(delta.channels[&(5, minute)], counts);
     assert_eq!(delta.uniques[&(5, minute)], 1);
     let kappa = emote_id("twitch", "25");
-    assert_eq!(
-        delta.emotes[&(5, minute, kappa)],
-        EmoteCounts {
-            occurrences: 1,
-            messages: 1
-        }
-    );
+    assert_eq!(delta.emotes[&(5, minute, kappa)], EmoteCounts { occurrences: 1, messages: 1 });
     assert_eq!(delta.emote_names[&kappa].name, "Kappa");
     let hello = phrase_id("hello", "hello", false);
-    assert_eq!(
-        delta.phrases[&(5, minute, hello)],
-        PhraseCounts {
-            matches: 2,
-            messages: 1
-        }
-    );
+    assert_eq!(delta.phrases[&(5, minute, hello)], PhraseCounts { matches: 2, messages: 1 });
     assert_eq!(delta.phrase_names[&hello].pattern, "hello");
     assert_eq!(delta.phrase_matches[0].matches, 2);
-    assert_eq!(
-        delta.wanted,
-        [WantedChange::Begin {
-            channel_id: 5,
-            login: "channel5".to_owned(),
-            since_ms: T0
-        }]
-    );
+    assert_eq!(delta.wanted, [WantedChange::Begin { channel_id: 5, login: "channel5".to_owned(), since_ms: T0 }]);
     assert_eq!(delta.judged_until_ms, 7);
     assert_eq!((position.seq, position.plan.as_str()), (2, "plan-1"));
     assert_eq!(position.numbers, [(INSTANCE, 1)]);
@@ -190,11 +131,7 @@ fn two_workers_with_the_same_line_count_it_once() {
     let delta = shard.take_fast(0).unwrap().delta;
     assert_eq!(delta.channels.values().map(|counts| counts.messages).sum::<u64>(), 1);
     assert_eq!(shard.take_tally().duplicates, 1);
-    let opened = delta
-        .coverage
-        .iter()
-        .filter(|change| matches!(change, CoverageChange::Open { .. }))
-        .count();
+    let opened = delta.coverage.iter().filter(|change| matches!(change, CoverageChange::Open { .. })).count();
     assert_eq!(opened, 2, "both heard it");
 }
 
@@ -203,10 +140,7 @@ fn a_batch_that_was_sent_again_is_dropped_by_its_number() {
     let mut shard = fresh();
     shard.apply_batch(at(1, T0), &batch(1, 1, vec![message(0, 5, T0, 9, "a")]));
     shard.apply_batch(at(2, T0), &batch(1, 1, vec![message(0, 5, T0, 9, "a")]));
-    assert_eq!(
-        shard.take_fast(0).unwrap().delta.channels[&(5, window::minute(T0))].messages,
-        1
-    );
+    assert_eq!(shard.take_fast(0).unwrap().delta.channels[&(5, window::minute(T0))].messages, 1);
     assert_eq!(shard.take_tally().repeated_batches, 1);
 }
 
@@ -215,10 +149,7 @@ fn a_stream_message_that_comes_again_changes_nothing() {
     let mut shard = fresh();
     shard.apply_batch(at(1, T0), &batch(1, 1, vec![message(0, 5, T0, 9, "a")]));
     shard.apply_batch(at(1, T0), &batch(1, 2, vec![message(0, 5, T0, 9, "a")]));
-    assert_eq!(
-        shard.take_fast(0).unwrap().delta.channels[&(5, window::minute(T0))].messages,
-        1
-    );
+    assert_eq!(shard.take_fast(0).unwrap().delta.channels[&(5, window::minute(T0))].messages, 1);
     assert_eq!(shard.take_tally().redelivered, 1);
 }
 
@@ -227,9 +158,7 @@ fn a_time_far_ahead_is_clamped_and_one_before_twitch_goes_to_the_dead_letters() 
     let mut shard = fresh();
     let ahead = message(1, 5, T0 + 60 * 60_000, 9, "a");
     let ancient = message(2, 5, 12, 9, "b");
-    let refused = shard
-        .apply_batch(at(1, T0), &batch(1, 1, vec![ahead, ancient]))
-        .unwrap();
+    let refused = shard.apply_batch(at(1, T0), &batch(1, 1, vec![ahead, ancient])).unwrap();
     assert_eq!(refused.events.len(), 1);
     let delta = shard.take_fast(0).unwrap().delta;
     let minutes: Vec<_> = delta.channels.keys().collect();
@@ -245,13 +174,7 @@ fn a_mirrored_copy_enters_only_mirrored() {
     }
     shard.apply_batch(at(1, T0), &batch(1, 1, vec![copy]));
     let delta = shard.take_fast(0).unwrap().delta;
-    assert_eq!(
-        delta.channels[&(5, window::minute(T0))],
-        ChannelCounts {
-            mirrored: 1,
-            ..ChannelCounts::default()
-        }
-    );
+    assert_eq!(delta.channels[&(5, window::minute(T0))], ChannelCounts { mirrored: 1, ..ChannelCounts::default() });
     assert!(delta.emotes.is_empty() && delta.uniques.is_empty());
     assert_eq!((0..SLICES).map(|slice| shard.slow_rows(slice)).sum::<usize>(), 0);
 }
@@ -259,21 +182,12 @@ fn a_mirrored_copy_enters_only_mirrored() {
 #[test]
 fn subs_gifts_raids_and_moderation_are_counted_and_kept() {
     let notice = |kind: wire::NoticeKind, amount: u64| {
-        let mut notice = wire::UserNotice {
-            chatter: chatter(9),
-            amount,
-            months: 3,
-            ..wire::UserNotice::default()
-        };
+        let mut notice = wire::UserNotice { chatter: chatter(9), amount, months: 3, ..wire::UserNotice::default() };
         notice.set_kind(kind);
         Kind::UserNotice(notice)
     };
     let clear = |target_id: u64, duration_s: u32| {
-        Kind::ClearChat(wire::ClearChat {
-            target_id,
-            target_login: String::new(),
-            duration_s,
-        })
+        Kind::ClearChat(wire::ClearChat { target_id, target_login: String::new(), duration_s })
     };
     let kinds = vec![
         notice(wire::NoticeKind::Sub, 0),
@@ -285,34 +199,16 @@ fn subs_gifts_raids_and_moderation_are_counted_and_kept() {
         clear(0, 0),
         clear(9, 600),
         clear(9, 0),
-        Kind::ClearMessage(wire::ClearMessage {
-            target_message_id: "m".to_owned(),
-            login: "ada".to_owned(),
-        }),
+        Kind::ClearMessage(wire::ClearMessage { target_message_id: "m".to_owned(), login: "ada".to_owned() }),
     ];
-    let events = kinds
-        .into_iter()
-        .enumerate()
-        .map(|(index, kind)| event(index as u128 + 1, 5, T0, kind))
-        .collect();
+    let events = kinds.into_iter().enumerate().map(|(index, kind)| event(index as u128 + 1, 5, T0, kind)).collect();
     let mut shard = fresh();
     shard.apply_batch(at(1, T0), &batch(1, 1, events));
     let delta = shard.take_fast(0).unwrap().delta;
-    let counts = ChannelCounts {
-        subs: 2,
-        gifts: 2,
-        raids: 1,
-        timeouts: 1,
-        bans: 1,
-        deletions: 1,
-        ..ChannelCounts::default()
-    };
+    let counts =
+        ChannelCounts { subs: 2, gifts: 2, raids: 1, timeouts: 1, bans: 1, deletions: 1, ..ChannelCounts::default() };
     assert_eq!(delta.channels[&(5, window::minute(T0))], counts);
-    let kept: Vec<(&str, u64)> = delta
-        .chat_events
-        .iter()
-        .map(|event| (event.kind, event.amount))
-        .collect();
+    let kept: Vec<(&str, u64)> = delta.chat_events.iter().map(|event| (event.kind, event.amount)).collect();
     assert_eq!(kept[0], ("sub", 3));
     assert_eq!(kept[5], ("raid", 120));
     assert_eq!(kept[7], ("timeout", 600));
@@ -326,23 +222,10 @@ fn a_hole_in_the_numbers_ends_coverage_and_the_next_line_resumes_its_channel() {
     shard.apply_batch(at(1, T0), &batch(1, 1, vec![joined(5), joined(6)]));
     shard.apply_batch(at(2, T0 + 9_000), &batch(1, 2, vec![message(1, 5, T0 + 9_000, 9, "a")]));
     shard.take_fast(0);
-    shard.apply_batch(
-        at(3, T0 + 30_000),
-        &batch(1, 4, vec![message(2, 5, T0 + 30_000, 9, "b")]),
-    );
+    shard.apply_batch(at(3, T0 + 30_000), &batch(1, 4, vec![message(2, 5, T0 + 30_000, 9, "b")]));
     let coverage = shard.take_fast(0).unwrap().delta.coverage;
-    let closed = |channel_id| CoverageChange::Close {
-        channel_id,
-        instance: 1,
-        connection: 1,
-        until_ms: T0 + 7_000,
-    };
-    let opened = CoverageChange::Open {
-        channel_id: 5,
-        instance: 1,
-        connection: 1,
-        since_ms: T0 + 30_000,
-    };
+    let closed = |channel_id| CoverageChange::Close { channel_id, instance: 1, connection: 1, until_ms: T0 + 7_000 };
+    let opened = CoverageChange::Open { channel_id: 5, instance: 1, connection: 1, since_ms: T0 + 30_000 };
     assert_eq!(coverage, [closed(5), closed(6), opened]);
 }
 
@@ -360,23 +243,12 @@ fn a_hole_in_the_stream_ends_all_coverage() {
 #[test]
 fn lines_and_marks_move_heard_on_less_the_doubt() {
     let mut shard = fresh();
-    shard.apply_batch(
-        at(1, T0),
-        &batch(1, 1, vec![coverage_event(5, T0, Kind::Joined(wire::Joined {}))]),
-    );
+    shard.apply_batch(at(1, T0), &batch(1, 1, vec![coverage_event(5, T0, Kind::Joined(wire::Joined {}))]));
     let line = message(1, 5, T0 + 10_000, 9, "a");
     shard.apply_batch(at(2, T0 + 10_000), &batch(1, 2, vec![line]));
     assert_eq!(shard.take_fast(0).unwrap().delta.heard[&(1, 1)], T0 + 8_000);
-    let marks = wire::Marks {
-        marks: vec![wire::Mark {
-            connection: 1,
-            heard_until_ms: T0 + 12_000,
-        }],
-    };
-    shard.apply_batch(
-        at(3, T0 + 14_000),
-        &batch(1, 3, vec![coverage_event(0, T0 + 14_000, Kind::Marks(marks))]),
-    );
+    let marks = wire::Marks { marks: vec![wire::Mark { connection: 1, heard_until_ms: T0 + 12_000 }] };
+    shard.apply_batch(at(3, T0 + 14_000), &batch(1, 3, vec![coverage_event(0, T0 + 14_000, Kind::Marks(marks))]));
     assert_eq!(shard.fast_rows(), 0, "marks alone wait for the rhythm of rest");
     assert_eq!(shard.take_fast(0).unwrap().delta.heard[&(1, 1)], T0 + 12_000);
 }
@@ -404,21 +276,9 @@ fn a_phrase_counts_from_its_directive_on_and_only_in_channels_of_the_plan() {
     shard.apply_directive(at(4, T0), None);
     shard.apply_batch(at(5, T0), &batch(1, 3, vec![line(4, 5)]));
     let delta = shard.take_fast(0).unwrap().delta;
-    let matches: Vec<_> = delta
-        .phrases
-        .iter()
-        .map(|((channel, _, _), counts)| (*channel, counts.messages))
-        .collect();
-    assert_eq!(
-        matches,
-        [(5, 2)],
-        "the last good plan stays where a directive's cannot be had"
-    );
-    assert_eq!(
-        delta.channels[&(6, window::minute(T0))].messages,
-        1,
-        "what is heard counts, wanted or not"
-    );
+    let matches: Vec<_> = delta.phrases.iter().map(|((channel, _, _), counts)| (*channel, counts.messages)).collect();
+    assert_eq!(matches, [(5, 2)], "the last good plan stays where a directive's cannot be had");
+    assert_eq!(delta.channels[&(6, window::minute(T0))].messages, 1, "what is heard counts, wanted or not");
 }
 
 #[test]

@@ -75,11 +75,7 @@ impl Folder {
     /// A folder that nobody has looked at yet.
     #[must_use]
     pub fn new(path: &Path) -> Self {
-        Self {
-            path: path.to_owned(),
-            files: BTreeMap::new(),
-            looked: false,
-        }
+        Self { path: path.to_owned(), files: BTreeMap::new(), looked: false }
     }
 
     /// Looks. The first look takes all that is there.
@@ -89,13 +85,7 @@ impl Folder {
     pub fn look(&mut self) -> io::Result<Look> {
         let now = list(&self.path)?;
         let mut look = Look::default();
-        for name in self
-            .files
-            .keys()
-            .filter(|name| !now.contains_key(*name))
-            .cloned()
-            .collect::<Vec<_>>()
-        {
+        for name in self.files.keys().filter(|name| !now.contains_key(*name)).cloned().collect::<Vec<_>>() {
             self.see_missing(name, &mut look);
         }
         for (name, stamp) in now {
@@ -120,8 +110,7 @@ impl Folder {
         // At the first look nothing says how long the file has been as it is: it is read once more at the second.
         seen.taken = (!first).then_some(stamp);
         look.unsettled |= first;
-        look.changes
-            .insert(name.clone(), read(&self.path.join(name), stamp.size));
+        look.changes.insert(name.clone(), read(&self.path.join(name), stamp.size));
     }
 
     fn see_missing(&mut self, name: String, look: &mut Look) {
@@ -221,10 +210,7 @@ mod tests {
         dir.write("a.yaml~", "");
         dir.write("README.md", "");
         fs::create_dir(dir.dir.path().join("folder.yaml")).unwrap();
-        assert_eq!(
-            dir.look(),
-            [text("a.yaml", "a"), text("b.yml", "b"), text("c.json", "c")]
-        );
+        assert_eq!(dir.look(), [text("a.yaml", "a"), text("b.yml", "b"), text("c.json", "c")]);
     }
 
     #[test]
@@ -232,13 +218,7 @@ mod tests {
         let mut dir = Dir::new();
         dir.settle();
         dir.write("a.yaml", "one");
-        assert_eq!(
-            dir.folder.look().unwrap(),
-            Look {
-                unsettled: true,
-                ..Look::default()
-            }
-        );
+        assert_eq!(dir.folder.look().unwrap(), Look { unsettled: true, ..Look::default() });
         assert_eq!(dir.look(), [text("a.yaml", "one")]);
         assert_eq!(dir.folder.look().unwrap(), Look::default());
     }

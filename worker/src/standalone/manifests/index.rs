@@ -75,11 +75,7 @@ impl Index {
         }
         for (object, message) in refused {
             let kept = file.keep(&old, object.as_deref());
-            file.problems.push(if kept {
-                format!("{message}; what stood before stays in force")
-            } else {
-                message
-            });
+            file.problems.push(if kept { format!("{message}; what stood before stays in force") } else { message });
         }
         self.files.insert(name, file);
     }
@@ -88,8 +84,7 @@ impl Index {
     fn standing(&self, file: &str, kind: Kind, name: &str) -> Option<Value> {
         let key = (kind, name.to_owned());
         let own = self.files.get(file).and_then(|file| file.objects.get(&key));
-        own.or_else(|| self.files.values().find_map(|file| file.objects.get(&key)))
-            .map(|known| known.object.to_value())
+        own.or_else(|| self.files.values().find_map(|file| file.objects.get(&key))).map(|known| known.object.to_value())
     }
 
     /// What all files ask for together.
@@ -123,9 +118,8 @@ impl File {
         let key = (object.kind(), object.name());
         let described = format!("{}/{}", key.0, key.1);
         if self.objects.contains_key(&key) {
-            self.problems.push(format!(
-                "{file}: {described}: it is in this file twice, and the first counts: remove one"
-            ));
+            self.problems
+                .push(format!("{file}: {described}: it is in this file twice, and the first counts: remove one"));
             return;
         }
         match wish::of(&object) {
@@ -151,8 +145,7 @@ impl File {
 impl Resolved {
     fn add(&mut self, file: &str, object: &str, known: &Known) {
         if let Some(note) = wish::unheeded(&known.object) {
-            self.notes
-                .insert(format!("{file}: {}/{object}: {note}", known.object.kind()));
+            self.notes.insert(format!("{file}: {}/{object}: {note}", known.object.kind()));
         }
         match &known.wish {
             Wish::Channel { login, channel } => {
@@ -201,10 +194,7 @@ mod tests {
     }
 
     fn take(index: &mut Index, file: &str, documents: &[String]) -> Resolved {
-        index.take(BTreeMap::from([(
-            file.to_owned(),
-            Change::Text(documents.join("---\n")),
-        )]));
+        index.take(BTreeMap::from([(file.to_owned(), Change::Text(documents.join("---\n")))]));
         index.resolve()
     }
 
@@ -219,11 +209,7 @@ mod tests {
 
     #[test]
     fn good_objects_are_asked_for() {
-        let resolved = take(
-            &mut Index::default(),
-            "a.yaml",
-            &[channel("one", "one"), phrase("gg", "gg+")],
-        );
+        let resolved = take(&mut Index::default(), "a.yaml", &[channel("one", "one"), phrase("gg", "gg+")]);
         assert_eq!(resolved.problems, BTreeSet::new());
         assert_eq!(logins(&resolved), ["one"]);
         assert_eq!(resolved.desired.phrases.phrases[0].pattern, "gg+");
@@ -260,12 +246,7 @@ mod tests {
         assert_eq!(logins(&resolved), ["one"]);
         assert_eq!(resolved.desired.phrases.phrases[0].pattern, "gg");
         assert_eq!(resolved.problems.len(), 2);
-        assert!(
-            resolved
-                .problems
-                .iter()
-                .all(|problem| problem.ends_with("what stood before stays in force"))
-        );
+        assert!(resolved.problems.iter().all(|problem| problem.ends_with("what stood before stays in force")));
     }
 
     #[test]
@@ -284,11 +265,7 @@ mod tests {
     fn while_a_part_cannot_be_read_nothing_of_the_file_is_taken_away() {
         let mut index = Index::default();
         take(&mut index, "a.yaml", &[channel("one", "one"), channel("two", "two")]);
-        let resolved = take(
-            &mut index,
-            "a.yaml",
-            &["kind: [\n".to_owned(), channel("three", "three")],
-        );
+        let resolved = take(&mut index, "a.yaml", &["kind: [\n".to_owned(), channel("three", "three")]);
         assert_eq!(logins(&resolved), ["one", "three", "two"]);
         assert_eq!(resolved.problems.len(), 1);
         let resolved = take(&mut index, "a.yaml", &[channel("three", "three")]);
@@ -320,10 +297,7 @@ mod tests {
         let resolved = take(&mut index, "b.yaml", &[channel("first", "one")]);
         assert_eq!(resolved.desired.channels["one"].name, "first");
         let problem = the_problem(&resolved);
-        assert!(
-            problem.contains("TrackedChannel/second") && problem.contains("TrackedChannel/first"),
-            "{problem}"
-        );
+        assert!(problem.contains("TrackedChannel/second") && problem.contains("TrackedChannel/first"), "{problem}");
     }
 
     #[test]

@@ -74,44 +74,23 @@ impl Manifests {
     /// # Errors
     /// When it can't be listed. What is wrong with objects in it is logged.
     pub fn open(path: &Path, always: BTreeSet<String>) -> Result<(Self, Outputs), StandaloneError> {
-        let mut state = State {
-            folder: Folder::new(path),
-            index: Index::default(),
-        };
+        let mut state = State { folder: Folder::new(path), index: Index::default() };
         let look = state.look();
-        let (_, resolved) = look.map_err(|source| StandaloneError::Manifests {
-            path: path.to_owned(),
-            source,
-        })?;
+        let (_, resolved) = look.map_err(|source| StandaloneError::Manifests { path: path.to_owned(), source })?;
         let (mut said, always) = (Said::default(), Always(always));
         let (desired, problems) = said.say(resolved.unwrap_or_default());
         let desired = always.add_to(desired);
         let (channels, phrases) = (desired.channels.len(), desired.phrases.phrases.len());
         tracing::info!(channels, phrases, folder = %path.display(), "read the manifests");
-        let outputs = Outputs {
-            desired: watch::Sender::new(Arc::new(desired)),
-            problems: watch::Sender::new(problems),
-        };
+        let outputs =
+            Outputs { desired: watch::Sender::new(Arc::new(desired)), problems: watch::Sender::new(problems) };
         let path = path.to_owned();
-        Ok((
-            Self {
-                path,
-                state,
-                said,
-                always,
-            },
-            outputs,
-        ))
+        Ok((Self { path, state, said, always }, outputs))
     }
 
     /// Follows the folder until shutdown.
     pub async fn run(self, outputs: Outputs, health: Health, shutdown: CancellationToken) {
-        let Self {
-            path,
-            mut state,
-            mut said,
-            always,
-        } = self;
+        let Self { path, mut state, mut said, always } = self;
         health.register_loop(LOOP, LOOP_LIMIT);
         let mut pause = LOOK_AGAIN;
         loop {
@@ -173,11 +152,7 @@ impl State {
 impl Said {
     /// Logs each problem and note once, for as long as it is there.
     fn say(&mut self, resolved: Resolved) -> (Desired, Arc<BTreeSet<String>>) {
-        let Resolved {
-            desired,
-            problems,
-            notes,
-        } = resolved;
+        let Resolved { desired, problems, notes } = resolved;
         for problem in problems.difference(&self.problems) {
             tracing::warn!("manifest refused: {problem}");
         }
@@ -211,16 +186,8 @@ fn publish(now: Desired, desired: &watch::Sender<Arc<Desired>>) {
         if **before == now {
             return false;
         }
-        log_change(
-            "channels",
-            &before.active().map(name).collect(),
-            &now.active().map(name).collect(),
-        );
-        log_change(
-            "phrases",
-            &index::phrase_names(&before.phrases),
-            &index::phrase_names(&now.phrases),
-        );
+        log_change("channels", &before.active().map(name).collect(), &now.active().map(name).collect());
+        log_change("phrases", &index::phrase_names(&before.phrases), &index::phrase_names(&now.phrases));
         *before = Arc::new(now);
         true
     });

@@ -68,10 +68,7 @@ fn of_channel(channel: &TrackedChannel, object: &Object) -> Wish {
 
 fn of_phrase(phrase: &Phrase, object: &Object) -> Result<Wish, String> {
     let spec = &phrase.spec;
-    let compiled = Spec {
-        pattern: spec.pattern.clone(),
-        case_sensitive: spec.case_sensitive,
-    };
+    let compiled = Spec { pattern: spec.pattern.clone(), case_sensitive: spec.case_sensitive };
     phrase::check(&compiled).map_err(|error| format!("spec.pattern: {}", one_line(&error.to_string())))?;
     if let Some(filter) = &spec.channel_filter {
         let whole = format!("^(?:{filter})$");
@@ -111,9 +108,6 @@ fn selector_of(selector: &selector::LabelSelector) -> LabelSelector {
 
 /// The compiler draws; a log line can't.
 fn one_line(text: &str) -> String {
-    let lines = text
-        .lines()
-        .map(str::trim)
-        .filter(|line| !line.is_empty() && !line.chars().all(|c| "^ ".contains(c)));
+    let lines = text.lines().map(str::trim).filter(|line| !line.is_empty() && !line.chars().all(|c| "^ ".contains(c)));
     lines.collect::<Vec<_>>().join(" ")
 }

@@ -1,5 +1,7 @@
 //! After any take-over, at whatever positions of the groups, the sums are those of an undisturbed run.
 
+#![allow(clippy::cast_possible_truncation, reason = "small numbers of a test")]
+
 use super::*;
 use crate::aggregate::dedupe::GENERATION_MS;
 use proptest::prelude::*;
@@ -27,12 +29,7 @@ struct Stored {
 
 impl Stored {
     fn fast(&mut self, shard: &mut Shard) {
-        let Some(FastFlush {
-            position,
-            delta,
-            sent_ms: _,
-        }) = shard.take_fast(0)
-        else {
+        let Some(FastFlush { position, delta, sent_ms: _ }) = shard.take_fast(0) else {
             return;
         };
         for (row, counts) in delta.channels {
@@ -62,22 +59,10 @@ impl Stored {
         }
         for change in &delta.coverage {
             match *change {
-                CoverageChange::Open {
-                    channel_id,
-                    instance,
-                    connection,
-                    since_ms,
-                } => {
-                    self.restored
-                        .open_coverage
-                        .insert((channel_id, instance, connection), since_ms);
+                CoverageChange::Open { channel_id, instance, connection, since_ms } => {
+                    self.restored.open_coverage.insert((channel_id, instance, connection), since_ms);
                 }
-                CoverageChange::Close {
-                    channel_id,
-                    instance,
-                    connection,
-                    until_ms: _,
-                } => {
+                CoverageChange::Close { channel_id, instance, connection, until_ms: _ } => {
                     self.restored.open_coverage.remove(&(channel_id, instance, connection));
                 }
             }
@@ -85,9 +70,7 @@ impl Stored {
         self.restored.heard.extend(delta.heard);
         for change in &delta.wanted {
             match change {
-                WantedChange::Begin {
-                    channel_id, since_ms, ..
-                } => {
+                WantedChange::Begin { channel_id, since_ms, .. } => {
                     self.restored.wanted.insert(*channel_id, *since_ms);
                 }
                 WantedChange::End { channel_id, .. } => {
@@ -151,11 +134,7 @@ fn take_over(stored: &Stored, stream: &Stream) -> Shard {
                 apply(&mut shard, index as u64 + 1, message);
             }
         }
-        assert_eq!(
-            (shard.fast_rows(), shard.slow_rows(0)),
-            (0, 0),
-            "a warm-up counts nothing"
-        );
+        assert_eq!((shard.fast_rows(), shard.slow_rows(0)), (0, 0), "a warm-up counts nothing");
     }
     assert!(shard.is_warm());
     shard
@@ -203,20 +182,9 @@ fn disturbed(stream: &Stream, acts: &[Act]) -> Sums {
 
 /// Chat of two redundant workers with repeated batches, dropped ones, late lines, joins and directives.
 fn streams() -> impl Strategy<Value = Stream> {
-    let entry = (
-        0u64..90_000,
-        0u8..20,
-        0u64..2,
-        1u64..4,
-        1u64..8,
-        0u128..60,
-        0u64..900_000,
-    );
+    let entry = (0u64..90_000, 0u8..20, 0u64..2, 1u64..4, 1u64..8, 0u128..60, 0u64..900_000);
     proptest::collection::vec(entry, 1..120).prop_map(|entries| {
-        let plans = [
-            plan("plan-1", &[1, 2], &["hello"]),
-            plan("plan-2", &[2, 3], &["ell", "a"]),
-        ];
+        let plans = [plan("plan-1", &[1, 2], &["hello"]), plan("plan-2", &[2, 3], &["ell", "a"])];
         let mut last: [Batch; 2] = std::array::from_fn(|instance| batch(instance as u64 + 1, 0, vec![]));
         let mut now = T0;
         let mut stream = Stream::new();
@@ -227,19 +195,13 @@ fn streams() -> impl Strategy<Value = Stream> {
             let sent = now.saturating_sub(late).max(T0 - 600_000);
             // Copies of a line agree.
             let line = lines.entry(key).or_insert_with(|| {
-                with_emote(
-                    message(key + 1, channel, sent, person, "hello a"),
-                    &format!("{}", key % 3),
-                    1,
-                )
+                with_emote(message(key + 1, channel, sent, person, "hello a"), &format!("{}", key % 3), 1)
             });
             let coverage = match act {
                 1 => Some(Kind::Joined(wire::Joined {})),
                 2 => Some(Kind::Parted(wire::Parted {})),
                 3 => Some(Kind::ConnectionEnded(wire::ConnectionEnded {})),
-                4 => Some(Kind::Snapshot(wire::Snapshot {
-                    channel_ids: vec![channel, 3],
-                })),
+                4 => Some(Kind::Snapshot(wire::Snapshot { channel_ids: vec![channel, 3] })),
                 _ => None,
             };
             let last = &mut last[instance as usize];
@@ -258,8 +220,7 @@ fn streams() -> impl Strategy<Value = Stream> {
                 _ => last.number += 1,
             }
             last.events = vec![line.clone()];
-            last.events
-                .extend(coverage.map(|kind| coverage_event(channel, now, kind)));
+            last.events.extend(coverage.map(|kind| coverage_event(channel, now, kind)));
             stream.push((now, Published::Batch(last.clone())));
         }
         stream
@@ -287,12 +248,8 @@ proptest! {
 
 #[test]
 fn a_copy_that_comes_after_a_take_over_is_still_a_copy() {
-    let line = |seq: u64, instance| {
-        (
-            T0 + seq * 1_000,
-            Published::Batch(batch(instance, 1, vec![message(1, 5, T0, 9, "a")])),
-        )
-    };
+    let line =
+        |seq: u64, instance| (T0 + seq * 1_000, Published::Batch(batch(instance, 1, vec![message(1, 5, T0, 9, "a")])));
     let stream: Stream = vec![line(0, 1), line(200, 2)];
     let sums = disturbed(&stream, &[Act::Fast, Act::Nothing]);
     assert_eq!(disturbed(&stream, &[Act::Die, Act::Nothing]), sums);
@@ -303,10 +260,7 @@ fn a_copy_that_comes_after_a_take_over_is_still_a_copy() {
 fn a_minute_s_chatters_are_whole_after_a_take_over_across_generations() {
     let line = |key: u128, at_ms: Millis, person| {
         let number = key as u64;
-        (
-            at_ms,
-            Published::Batch(batch(1, number, vec![message(key, 5, T0 + 240_000, person, "a")])),
-        )
+        (at_ms, Published::Batch(batch(1, number, vec![message(key, 5, T0 + 240_000, person, "a")])))
     };
     let stream: Stream = vec![
         line(1, T0 + 240_000, 1),
