@@ -8,7 +8,6 @@ use clamor_chat::key::{emote_id, phrase_id};
 use clamor_chat::wire;
 use std::collections::BTreeMap;
 
-#[expect(clippy::cast_possible_truncation, reason = "places in a short stream")]
 mod take_over;
 
 /// The start of a generation, an hour and a day would not be.
