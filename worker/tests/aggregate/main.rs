@@ -17,7 +17,7 @@ async fn a_published_line_becomes_rows() -> Result<()> {
     let pipeline = Pipeline::start(2).await?;
     let aggregator = pipeline.aggregate(false).await?;
     aggregator.ready().await;
-    let lines = (1..=10).map(|key| message(key, 5, key as u64 % 3 + 1, "hello there Kappa")).collect();
+    let lines = (1..=10u64).map(|key| message(u128::from(key), 5, key % 3 + 1, "hello there Kappa")).collect();
     pipeline.publish(1, 1, lines).await?;
     pipeline.eventually(MESSAGES, 10).await;
     assert_eq!(pipeline.number("SELECT sum(words)::bigint FROM clamor.channel_minute").await?, 30);
@@ -56,7 +56,7 @@ async fn a_killed_aggregator_counts_nothing_twice() -> Result<()> {
     let pipeline = Pipeline::start(1).await?;
     let mut aggregator = pipeline.aggregate(true).await?;
     let lines =
-        |number: u64| (0..20).map(|line| message(u128::from(number) * 100 + line, 5, line as u64 + 1, "a")).collect();
+        |number: u64| (0..20u64).map(|line| message(u128::from(number * 100 + line), 5, line + 1, "a")).collect();
     for number in 1..=40u64 {
         pipeline.publish(1, number, lines(number)).await?;
         // Copies that come late, some of them after the kill.
