@@ -8,7 +8,7 @@ use clamor_bus::set::{PhraseSet, Plan};
 use clamor_bus::{Bus, BusConfig, BusError, ReportChange, SetError, Start, StreamLimits};
 use clamor_chat::subject::Kind;
 use clamor_chat::wire::{Directive, SCHEMA};
-use clamor_servers::{Binaries, Nats, NatsAuth, NatsOptions};
+use clamor_servers::{Binaries, Nats, NatsAuth, NatsOptions, NatsTls};
 use futures::{Stream, StreamExt};
 use std::collections::HashSet;
 use std::time::Duration;
@@ -16,6 +16,15 @@ use tempfile::TempDir;
 
 const LIMIT: Duration = Duration::from_secs(20);
 const LIMITS: StreamLimits = StreamLimits { max_age: Duration::from_secs(86_400), max_bytes: 64 * 1024 * 1024 };
+
+/// A certificate for 127.0.0.1 that signs itself.
+fn certificate(dir: &std::path::Path) -> NatsTls {
+    let made = rcgen::generate_simple_self_signed(["127.0.0.1".to_owned()]).unwrap();
+    let tls = NatsTls { certificate: dir.join("cert.pem"), key: dir.join("key.pem") };
+    std::fs::write(&tls.certificate, made.cert.pem()).unwrap();
+    std::fs::write(&tls.key, made.signing_key.serialize_pem()).unwrap();
+    tls
+}
 
 struct Server {
     nats: Nats,
@@ -212,4 +221,18 @@ async fn who_cannot_connect_is_told_which_setting_to_look_at() {
 
     let misnamed = BusConfig { pipeline: "a.b".to_owned(), ..config(server.nats.url()) };
     assert!(Bus::connect(&misnamed).await.unwrap_err().to_string().starts_with("PIPELINE"));
+}
+
+#[tokio::test]
+async fn tls_is_spoken_under_the_given_authority_and_no_other() {
+    let dir = tempfile::tempdir().unwrap();
+    let tls = certificate(dir.path());
+    let ca_file = Some(tls.certificate.clone());
+    let options = NatsOptions { auth: NatsAuth::Open, tls: Some(tls), ..NatsOptions::new(dir.path().join("nats")) };
+    let nats = Nats::start(&Binaries::find().unwrap(), &options).await.unwrap();
+    let url = format!("tls://127.0.0.1:{}", nats.port());
+    let bus = Bus::connect(&BusConfig { ca_file, ..config(url.clone()) }).await.unwrap();
+    bus.ensure(1, &LIMITS).await.unwrap();
+    let untrusted = Bus::connect(&config(url)).await.unwrap_err();
+    assert!(matches!(untrusted, BusError::Connect { .. }), "{untrusted}");
 }

@@ -7,6 +7,7 @@ use crate::metrics;
 use anyhow::Result;
 use prometheus::Registry;
 use std::net::SocketAddr;
+use std::time::{Duration, Instant};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
@@ -45,20 +46,28 @@ impl Process {
     }
 }
 
-/// The first SIGTERM or Ctrl-C asks for an orderly end, the second ends at once.
+/// A second signal that comes sooner is the first one's echo: a wrapper signals its child and then the whole group.
+const ECHO: Duration = Duration::from_secs(1);
+
+/// The first SIGTERM or Ctrl-C asks for an orderly end, a later one ends at once.
 fn follow_signals(shutdown: CancellationToken) -> Result<()> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     tokio::spawn(async move {
+        let mut asked: Option<Instant> = None;
         loop {
             tokio::select! {
                 _ = terminate.recv() => {}
                 _ = interrupt.recv() => {}
             }
-            if shutdown.is_cancelled() {
-                tracing::warn!("told to stop again: stopping at once");
-                // 128 + SIGINT, as a shell would report it.
-                std::process::exit(130);
+            match asked {
+                Some(asked) if asked.elapsed() < ECHO => continue,
+                Some(_) => {
+                    tracing::warn!("told to stop again: stopping at once");
+                    // 128 + SIGINT, as a shell would report it.
+                    std::process::exit(130);
+                }
+                None => asked = Some(Instant::now()),
             }
             tracing::info!("stopping: what was read is being committed");
             shutdown.cancel();
