@@ -55,7 +55,8 @@ step "generated files"
 cargo test --workspace --profile "$profile" --test generated --test generated_code --quiet
 
 step "building the programs and the tests"
-cargo build --workspace --bins --profile "$profile"
+# Building the tests builds the programs that they start, with the same features: `cargo build --bins` would build a part
+# of the dependencies a second time.
 cargo nextest run --workspace --cargo-profile "$profile" --no-run
 
 step "no test is ignored"
