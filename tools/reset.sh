@@ -22,14 +22,14 @@ while read -r lock; do
         echo "A server still runs in $(dirname "$lock"): stop it first." >&2
         exit 1
     fi
-done < <(find "$store" -maxdepth 3 -path '*/nats/lock' -o -maxdepth 3 -path '*/postgres/lock')
+done < <(find "$store" -maxdepth 4 \( -path '*/nats/lock' -o -path '*/postgres/lock' \))
 
 places=("$store")
 while read -r pointer; do
     target=$(cat "$pointer")
     # Only what the servers crate itself chooses; anything else is somebody's mistake.
     [[ $target =~ ^/var/lib/clamor/postgres-[0-9a-f]{16}$ ]] && places+=("$target")
-done < <(find "$store" -maxdepth 3 -name 'postgres.location')
+done < <(find "$store" -maxdepth 4 -name 'postgres.location')
 
 du -sh "${places[@]}"
 if [ "${YES:-}" != 1 ]; then
