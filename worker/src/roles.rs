@@ -76,7 +76,7 @@ pub async fn aggregate(args: AggregateArgs) -> Result<()> {
     let Some(store) = connect_store(&process, &store, "clamor-aggregate").await? else {
         return Ok(());
     };
-    let options = AggregateOptions { bus, store, force_claim: false, retention: retention.to_retention() };
+    let options = AggregateOptions { bus, store, force_claim: false, retention: retention.to_retention(), lags: None };
     Ok(aggregate::run(options, &process.registry, process.health, process.shutdown).await?)
 }
 

@@ -3,9 +3,11 @@
 //! `Ready`, `Reconciling` and `Stalled` follow kstatus. `Reconciling` and `Stalled` are present only while they are
 //! True. A reason is one constant that condition, event and metric label share.
 
+mod meaning;
 mod reason;
 
-pub use reason::{Meaning, Reason, markdown};
+pub use meaning::{Meaning, markdown};
+pub use reason::Reason;
 
 use schemars::{Schema, SchemaGenerator, json_schema};
 use serde_json::{Value, json};

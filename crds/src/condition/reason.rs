@@ -1,6 +1,5 @@
-//! The reasons: one closed list, which `conditions.md` beside this crate is generated from.
+//! The reasons: one closed list.
 
-use crate::manifest::Kind;
 use std::fmt;
 
 /// Why a condition has its status; also an event's reason and a metric's label.
@@ -83,27 +82,6 @@ pub enum Reason {
     /// The streams or the store belong to another pipeline.
     OwnerMismatch,
 }
-
-/// What a reason means and what to do.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Meaning {
-    /// The kinds that have it.
-    pub kinds: &'static [Kind],
-    /// The condition type that it is of, with its status: `Ready=True`.
-    pub condition: &'static str,
-    /// Whether `Stalled=True` stands beside it: nothing happens until somebody changes something.
-    pub stalled: bool,
-    /// What it means.
-    pub means: &'static str,
-    /// What to do about it; empty: nothing.
-    pub remedy: &'static str,
-}
-
-const CHANNEL: &[Kind] = &[Kind::TrackedChannel];
-const PHRASE: &[Kind] = &[Kind::Phrase];
-const DISCOVERY: &[Kind] = &[Kind::ChannelDiscovery];
-const PIPELINE: &[Kind] = &[Kind::ChatPipeline];
-const CONTENT: &[Kind] = &[Kind::TrackedChannel, Kind::Phrase, Kind::ChannelDiscovery];
 
 impl Reason {
     /// All reasons.
@@ -192,218 +170,12 @@ impl Reason {
             Self::OwnerMismatch => "OwnerMismatch",
         }
     }
-
-    /// What it means and what to do.
-    #[must_use]
-    pub fn meaning(self) -> Meaning {
-        match self {
-            Self::Pending => row(
-                &Kind::ALL,
-                "Ready=Unknown",
-                "The operator has not looked at the object yet.",
-                "Where it lasts: is the operator running, and does it watch this namespace?",
-            ),
-            Self::Suspended => {
-                row(&Kind::ALL, "Ready=True", "It is suspended by its owner.", "Set spec.suspend to false to go on.")
-            }
-            Self::NoPipeline => stalled(CONTENT, "Ready=False", "The namespace has no ChatPipeline.", "Create one."),
-            Self::PipelineSuspended => row(
-                CONTENT,
-                "Ready=False",
-                "The ChatPipeline of the namespace is suspended.",
-                "Set its spec.suspend to false.",
-            ),
-            Self::Joined => row(CHANNEL, "Ready=True", "The chat is being heard.", ""),
-            Self::Joining => {
-                row(CHANNEL, "Ready=False", "A slot is chosen for the channel, or its JOIN is on its way.", "")
-            }
-            Self::Unheard => row(
-                CHANNEL,
-                "Ready=False",
-                "No worker has heard the channel for 60 s.",
-                "See the ChatPipeline: are its ingest workers ready?",
-            ),
-            Self::Unanswered => row(
-                CHANNEL,
-                "Ready=False",
-                "Twitch has not answered the JOIN for 60 s: the login probably does not exist.",
-                "Compare spec.channel with the channel's address.",
-            ),
-            Self::TwitchSuspended => row(
-                CHANNEL,
-                "Ready=False",
-                "Twitch has suspended the channel.",
-                "Nothing, or delete the object: it is joined again when Twitch lifts it.",
-            ),
-            Self::Banned => row(
-                CHANNEL,
-                "Ready=False",
-                "The account that reads is banned from the chat.",
-                "Read anonymously, or ask the channel's moderators.",
-            ),
-            Self::Renamed => row(
-                CHANNEL,
-                "Ready=False",
-                "The login belongs to another name now.",
-                "Create a TrackedChannel for the new login.",
-            ),
-            Self::NotFound => row(
-                CHANNEL,
-                "Ready=False",
-                "Twitch has no such user.",
-                "Compare spec.channel with the channel's address.",
-            ),
-            Self::LimitReached => row(
-                CHANNEL,
-                "Ready=False",
-                "Twitch refuses more channels on the account that reads.",
-                "Read anonymously, or with an account of a higher limit.",
-            ),
-            Self::DuplicateChannel => stalled(
-                CHANNEL,
-                "Ready=False",
-                "Another TrackedChannel works for this login; the message names it.",
-                "Delete one of them.",
-            ),
-            Self::NoCapacity => stalled(
-                CHANNEL,
-                "Ready=False",
-                "The slots can hold no more channels.",
-                "Raise the ChatPipeline's ingest.workers, ingest.maxWorkers or ingest.capacity.",
-            ),
-            Self::Live => row(CHANNEL, "Live=True", "The channel is broadcasting.", ""),
-            Self::Offline => row(CHANNEL, "Live=False", "The channel is not broadcasting.", ""),
-            Self::NoTwitchCredentials => row(
-                &[Kind::TrackedChannel, Kind::ChannelDiscovery],
-                "Live=Unknown, Ready=False",
-                "There are no credentials for Twitch's API.",
-                "Name a Secret with client-id and client-secret in the ChatPipeline's spec.twitch.",
-            ),
-            Self::TwitchUnavailable => row(
-                &[Kind::TrackedChannel, Kind::ChannelDiscovery],
-                "Live=Unknown, Ready=False",
-                "Twitch's API does not answer, or refuses the credentials.",
-                "See the message.",
-            ),
-            Self::Counting => row(PHRASE, "Ready=True", "The phrase counts.", ""),
-            Self::NoChannels => row(
-                PHRASE,
-                "Ready=True",
-                "The phrase would count, but no tracked channel is selected.",
-                "Compare channelSelector or channelFilter with the channels.",
-            ),
-            Self::Publishing => row(PHRASE, "Ready=False", "The phrase is on its way to the aggregators.", ""),
-            Self::InvalidPattern => stalled(
-                PHRASE,
-                "Ready=False",
-                "The pattern does not compile, or compiles over the size limit; the message has the compiler's words.",
-                "Change spec.pattern.",
-            ),
-            Self::InvalidChannelFilter => stalled(
-                PHRASE,
-                "Ready=False",
-                "The channel filter does not compile; the message has the compiler's words.",
-                "Change spec.channelFilter.",
-            ),
-            Self::Tracking => row(DISCOVERY, "Ready=True", "The ranking is read and its channels are tracked.", ""),
-            Self::Running => row(PIPELINE, "Ready=True", "Bus, store and workers work.", ""),
-            Self::Progressing => row(PIPELINE, "Ready=False", "Workers are being made or changed.", ""),
-            Self::WorkersUnavailable => {
-                row(PIPELINE, "Ready=False", "Some workers are not ready.", "See their pods; the message names them.")
-            }
-            Self::DuplicatePipeline => {
-                stalled(PIPELINE, "Ready=False", "An older ChatPipeline of the namespace works.", "Delete one of them.")
-            }
-            Self::UnknownBus => stalled(
-                PIPELINE,
-                "Ready=False",
-                "The operator's configuration has no bus of this name.",
-                "Correct spec.bus.name, or have the bus configured.",
-            ),
-            Self::BusUnavailable => row(PIPELINE, "Ready=False", "The bus does not answer.", "See the NATS servers."),
-            Self::BusRefused => row(
-                PIPELINE,
-                "Ready=False",
-                "The bus refuses the workers' credentials or permissions.",
-                "Correct the Secret of spec.bus.secretRef.",
-            ),
-            Self::StoreUnavailable => row(
-                PIPELINE,
-                "Ready=False",
-                "The database does not answer. What is read waits on the bus.",
-                "See the Postgres server.",
-            ),
-            Self::StoreRefused => row(
-                PIPELINE,
-                "Ready=False",
-                "The database refuses the workers, or is too old.",
-                "Correct the Secret of spec.store.secretRef.",
-            ),
-            Self::SecretMissing => row(
-                PIPELINE,
-                "Ready=False",
-                "A Secret that the spec names is not there.",
-                "Create it; workers go on by themselves.",
-            ),
-            Self::SecretInvalid => row(
-                PIPELINE,
-                "Ready=False",
-                "A Secret lacks a key, or a value cannot be read.",
-                "Correct it; the message names the key.",
-            ),
-            Self::ShardMismatch => stalled(
-                PIPELINE,
-                "Ready=False",
-                "The streams or the database were made for another number of shards. Nothing is started.",
-                "Use the number in the message, or another bus and store.",
-            ),
-            Self::OwnerMismatch => stalled(
-                PIPELINE,
-                "Ready=False",
-                "The streams or the database belong to another pipeline. Nothing is started.",
-                "Use another bus and store, or another name.",
-            ),
-        }
-    }
 }
 
 impl fmt::Display for Reason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.name())
     }
-}
-
-const fn row(kinds: &'static [Kind], condition: &'static str, means: &'static str, remedy: &'static str) -> Meaning {
-    Meaning { kinds, condition, stalled: false, means, remedy }
-}
-
-const fn stalled(
-    kinds: &'static [Kind],
-    condition: &'static str,
-    means: &'static str,
-    remedy: &'static str,
-) -> Meaning {
-    Meaning { kinds, condition, stalled: true, means, remedy }
-}
-
-/// The list as a page of Markdown.
-#[must_use]
-pub fn markdown() -> String {
-    let mut page = String::from(
-        "<!-- Generated from crds/src/condition by `UPDATE=1 cargo test -p clamor-crds`. Do not edit. -->\n\
-         # Conditions and their reasons\n\n\
-         `Ready` says whether an object does what its spec says; `Reconciling` and `Stalled` follow kstatus and are there \
-         only while they are True. `Joined` and `Live` are a TrackedChannel's. `Ready=False` without `Stalled` needs no \
-         change of the object: it becomes ready by itself once its cause is gone.\n\n\
-         | reason | kinds | condition | stalled | what it means | what to do |\n|---|---|---|---|---|---|\n",
-    );
-    for reason in Reason::ALL {
-        let Meaning { kinds, condition, stalled, means, remedy } = reason.meaning();
-        let kinds = kinds.iter().map(|kind| kind.name()).collect::<Vec<_>>().join(", ");
-        let stalled = if stalled { "yes" } else { "" };
-        page.push_str(&format!("| `{reason}` | {kinds} | {condition} | {stalled} | {means} | {remedy} |\n"));
-    }
-    page
 }
 
 #[cfg(test)]
@@ -417,15 +189,6 @@ mod tests {
         assert_eq!(names.len(), Reason::ALL.len());
         assert!(names.iter().all(|name| name.bytes().all(|b| b.is_ascii_alphanumeric())));
         assert!(names.iter().all(|name| name.starts_with(|c: char| c.is_ascii_uppercase())));
-    }
-
-    #[test]
-    fn whoever_is_stalled_is_told_what_to_do() {
-        for reason in Reason::ALL {
-            let meaning = reason.meaning();
-            assert!(!meaning.kinds.is_empty() && !meaning.means.is_empty(), "{reason}");
-            assert!(!meaning.stalled || !meaning.remedy.is_empty(), "{reason}");
-        }
     }
 
     #[test]

@@ -1,10 +1,12 @@
 //! What the aggregate role exports. Label sets are closed.
 
+use super::delta::{ChannelId, Millis};
+use super::lags::ChannelLags;
 use super::tally::{KINDS, Tally};
 use prometheus::{
     Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
 };
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// Why something that was read is not counted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -125,6 +127,8 @@ pub struct AggregateMetrics {
     shards_owned: IntGauge,
     unread: IntGaugeVec,
     dedupe_keys: IntGaugeVec,
+    /// Each channel's lag, where somebody looks on. No metric.
+    lags: Option<ChannelLags>,
 }
 
 impl AggregateMetrics {
@@ -151,6 +155,7 @@ impl AggregateMetrics {
             shards_owned: IntGauge::new(name("shards_owned"), "Shards that this aggregator owns")?,
             unread: gauges("unread_messages", "Stream messages that are not read yet, by shard")?,
             dedupe_keys: gauges("dedupe_keys", "Event keys in memory, by shard")?,
+            lags: None,
         };
         metrics.register(registry)?;
         metrics.show_zeros();
@@ -173,6 +178,7 @@ impl AggregateMetrics {
             shards_owned,
             unread,
             dedupe_keys,
+            lags: _,
         } = self;
         for counters in [messages, dropped, dead_letters, alarms, commit_retries] {
             registry.register(Box::new(counters.clone()))?;
@@ -265,11 +271,20 @@ impl AggregateMetrics {
         self.commit_retries.with_label_values(&[kind.label()]).inc();
     }
 
+    /// These metrics, with each channel's lag told to whoever looks on.
+    #[must_use]
+    pub fn with_lags(self, lags: Option<ChannelLags>) -> Self {
+        Self { lags, ..self }
+    }
+
     /// Lines that were sent then are committed now: the lag of each, from Twitch's timestamp.
-    pub fn lag(&self, sent_ms: &[u64], now_ms: u64) {
+    pub fn lag(&self, sent_ms: &[(ChannelId, Millis)], now_ms: Millis) {
         let local = self.commit_lag.local();
-        for sent in sent_ms {
+        for (_, sent) in sent_ms {
             local.observe(now_ms.saturating_sub(*sent) as f64 / 1_000.0);
+        }
+        if let Some(lags) = &self.lags {
+            lags.committed(sent_ms, Instant::now(), now_ms);
         }
     }
 

@@ -14,6 +14,7 @@ pub mod dedupe;
 pub mod delta;
 pub mod flush;
 pub mod history;
+pub mod lags;
 pub mod metrics;
 pub mod names;
 pub mod numbers;

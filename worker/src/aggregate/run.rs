@@ -5,6 +5,7 @@
 //!                                        └─► too many: hand the newest over
 //! ```
 
+use super::lags::ChannelLags;
 use super::metrics::AggregateMetrics;
 use super::owner::Owner;
 use super::sets::PlanLoader;
@@ -40,6 +41,8 @@ pub struct AggregateOptions {
     pub force_claim: bool,
     /// What is kept for how long.
     pub retention: Retention,
+    /// Where each channel's lag is told to whoever looks on.
+    pub lags: Option<ChannelLags>,
 }
 
 /// Why the role ended before it was told to.
@@ -66,8 +69,8 @@ pub async fn run(
     health: Health,
     shutdown: CancellationToken,
 ) -> Result<(), AggregateError> {
-    let AggregateOptions { bus, store, force_claim, retention } = options;
-    let metrics = AggregateMetrics::new(registry)?;
+    let AggregateOptions { bus, store, force_claim, retention, lags } = options;
+    let metrics = AggregateMetrics::new(registry)?.with_lags(lags);
     health.waiting_for(CONDITION, "no shard is claimed yet");
     let Some(shards) = shards(&bus, &health, &shutdown).await? else {
         return Ok(());

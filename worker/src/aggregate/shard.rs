@@ -51,8 +51,8 @@ pub struct FastFlush {
     pub position: Position,
     /// The additions.
     pub delta: FastDelta,
-    /// When the messages in it were sent: for the commit's lag.
-    pub sent_ms: Vec<Millis>,
+    /// When the messages in it were sent, and where: for the commit's lag.
+    pub sent_ms: Vec<(ChannelId, Millis)>,
 }
 
 /// What one Slow commit writes.
@@ -82,7 +82,7 @@ pub struct Shard {
     wanted: FxHashMap<ChannelId, Millis>,
     plan: Arc<ActivePlan>,
     counter: Counter,
-    sent_ms: Vec<Millis>,
+    sent_ms: Vec<(ChannelId, Millis)>,
     /// Newest line of each connection in the batch at hand, in Twitch time.
     newest_lines: Vec<(u32, Millis)>,
     tally: Tally,
@@ -255,7 +255,7 @@ impl Shard {
         if counts.fast {
             self.tally.count(event);
             if self.sent_ms.len() < MAX_LAG_SAMPLES {
-                self.sent_ms.push(event.sent_at_ms);
+                self.sent_ms.push((event.channel_id, event.sent_at_ms));
             }
         }
     }

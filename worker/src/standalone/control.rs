@@ -13,6 +13,7 @@ use super::desired::Desired;
 use super::placement::Placement;
 use super::planner::{Observed, Plan, Seen, plan};
 use super::reports::Reports;
+use super::silence::SilentSlots;
 use crate::health::Health;
 use crate::retry::backoff;
 use clamor_bus::assignment::Assignment;
@@ -109,6 +110,7 @@ pub async fn run(options: ControlOptions, health: Health, shutdown: Cancellation
     health.waiting_for(LOOP, "the first plan is not written yet");
     let mut changes = bus.watch_reports();
     let mut reports = Reports::default();
+    let mut silence = elsewhere.then(|| SilentSlots::of(slots.clone()));
     let mut planner = Planner::new(bus, shards, limits, slots);
     let mut pace = Pace::new(if elsewhere { SETTLE } else { Duration::ZERO });
     loop {
@@ -129,6 +131,9 @@ pub async fn run(options: ControlOptions, health: Health, shutdown: Cancellation
             continue;
         }
         pace.settling = false;
+        if let Some(silence) = &mut silence {
+            silence.look(&lately, &health);
+        }
         let wanted = Arc::clone(&desired.borrow_and_update());
         match planner.turn(&wanted, &lately).await {
             Ok(next) => {

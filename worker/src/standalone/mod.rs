@@ -24,6 +24,7 @@ pub mod replay;
 pub mod reports;
 mod run;
 pub mod servers;
+mod silence;
 pub mod simulator;
 pub mod source;
 pub mod table;
@@ -90,6 +91,12 @@ pub enum StandaloneError {
         /// The system's words.
         source: io::Error,
     },
+    /// Two settings that exclude each other.
+    #[error(
+        "--slots (SLOTS) leaves reading to workers elsewhere: made-up or recorded chat (TWITCH) can't be read by them; \
+         leave one of the two out"
+    )]
+    ReadElsewhere,
     /// The simulator.
     #[error("failed to start the simulator {program}: {reason}", program = program.display())]
     Simulator {

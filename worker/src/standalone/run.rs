@@ -12,10 +12,11 @@ use super::options::StandaloneArgs;
 use super::parts::Parts;
 use super::planner::Seen;
 use super::replay::Replay;
-use super::servers::Servers;
+use super::servers::{self, Servers};
 use super::simulator::{Addresses, Says, Simulator};
 use super::source::{Chat, Recording, Source};
 use super::view::Watch;
+use crate::aggregate::lags::ChannelLags;
 use crate::aggregate::{self, AggregateOptions};
 use crate::config::{LogArgs, LogFormat, StreamArgs};
 use crate::ingest::{self, IngestOptions, TwitchOptions};
@@ -47,10 +48,11 @@ pub async fn run(args: StandaloneArgs, log: &LogArgs) -> Result<()> {
     let data = DataDir::open(&args.data_dir)?;
     let speaker = Speaker::start(log, &data)?;
     let process = Process::new("standalone")?;
-    let chat = Chat::decide(&args.twitch, &args.irc.twitch_address, data.path()).await?;
+    let elsewhere = !args.slots.is_empty();
+    let chat = Chat::decide(&args.twitch, elsewhere, &args.irc.twitch_address, data.path()).await?;
     announce(&args, &chat, &speaker);
 
-    speaker.say("starting the servers");
+    speaker.say(servers::intention(&args.servers));
     let servers = Servers::start(&args.servers, &chat, data.path()).await?;
     let mut simulator = match simulate(&args, &chat, &data).await {
         Ok(simulator) => simulator,
@@ -67,7 +69,9 @@ pub async fn run(args: StandaloneArgs, log: &LogArgs) -> Result<()> {
         error = servers.ended() => Err(error.into()),
         error = simulator_ended(&mut simulator) => Err(error),
     };
-    speaker.say("stopping the servers");
+    if let [first, rest @ ..] = servers.own().as_slice() {
+        speaker.say(&rest.iter().fold(format!("stopping {first}"), |words, server| format!("{words} and {server}")));
+    }
     if let Some(simulator) = simulator {
         simulator.stop().await;
     }
@@ -101,17 +105,19 @@ async fn pipeline(
         return Ok(());
     }
 
+    let lags = ChannelLags::default();
     let seen = watch::Sender::new(Arc::new(Vec::<Seen>::new()));
     let watch = Watch {
         pool: store.pool().clone(),
         registry: process.registry.clone(),
+        lags: lags.clone(),
         health: process.health.clone(),
         desired: outputs.desired.subscribe(),
         seen: seen.subscribe(),
         problems: outputs.problems.subscribe(),
         banner: chat.banner().to_owned(),
         hints: hints(args, address),
-        since_s: matches!(chat, Chat::Recorded(_) | Chat::Replayed(_)).then_some(0),
+        since_s: chat.is_recorded().then_some(0),
     };
     let control = ControlOptions {
         bus: bus.clone(),
@@ -127,6 +133,8 @@ async fn pipeline(
         store: store.clone(),
         force_claim: servers.owns_store(),
         retention: retention(args, chat),
+        // The lag of recorded chat is its age.
+        lags: (!chat.is_recorded()).then_some(lags),
     };
 
     let mut parts = Parts::default();
@@ -175,7 +183,10 @@ fn announce(args: &StandaloneArgs, chat: &Chat, speaker: &Speaker) {
             recording.file.display(),
             recording.dir.display()
         )),
-        Chat::Off => speaker.say("reading no chat"),
+        Chat::Elsewhere => {
+            speaker.say(&format!("chat is read by workers elsewhere, in the slots {}", args.slots.join(", ")))
+        }
+        Chat::Off => speaker.say("reading no chat; what is in the streams is counted"),
     }
 }
 
@@ -183,7 +194,7 @@ async fn simulate(args: &StandaloneArgs, chat: &Chat, data: &DataDir) -> Result<
     let says = match chat {
         Chat::Simulated => Says::MadeUp(args.simulator_rate),
         Chat::Recorded(recording) => Says::Recorded(&recording.file),
-        Chat::Live | Chat::Replayed(_) | Chat::Off => return Ok(None),
+        Chat::Live | Chat::Replayed(_) | Chat::Elsewhere | Chat::Off => return Ok(None),
     };
     Ok(Some(Simulator::start(says, &chat.dir(data.path())).await?))
 }
@@ -198,7 +209,6 @@ async fn simulator_ended(simulator: &mut Option<Simulator>) -> anyhow::Error {
 /// `None`: no chat is read here.
 fn twitch(args: &StandaloneArgs, chat: &Chat, simulator: Option<Addresses>) -> Option<TwitchOptions> {
     match (chat, simulator) {
-        _ if !args.slots.is_empty() => None,
         (_, Some(simulator)) => Some(TwitchOptions::simulator(simulator.irc.to_string())),
         (Chat::Live, None) => Some((&args.irc).into()),
         _ => None,
@@ -213,7 +223,7 @@ fn slots(args: &StandaloneArgs) -> BTreeSet<String> {
 fn retention(args: &StandaloneArgs, chat: &Chat) -> Retention {
     match chat {
         Chat::Recorded(_) | Chat::Replayed(_) => Retention::default(),
-        Chat::Live | Chat::Simulated | Chat::Off => args.retention.to_retention(),
+        Chat::Live | Chat::Simulated | Chat::Elsewhere | Chat::Off => args.retention.to_retention(),
     }
 }
 

@@ -63,6 +63,13 @@ impl Servers {
         Ok(Self { bus, store, nats, postgres })
     }
 
+    /// What was started here; empty: both servers were there.
+    #[must_use]
+    pub fn own(&self) -> Vec<&'static str> {
+        let nats = self.nats.as_ref().map(|_| "NATS");
+        nats.into_iter().chain(self.postgres.as_ref().map(|_| "Postgres")).collect()
+    }
+
     /// Whether nobody else can be using the store.
     #[must_use]
     pub fn owns_store(&self) -> bool {
@@ -111,6 +118,17 @@ impl Servers {
             }
         };
         tokio::join!(nats, postgres);
+    }
+}
+
+/// What [`Servers::start`] will do, for people.
+#[must_use]
+pub fn intention(args: &ServerArgs) -> &'static str {
+    match (&args.nats_url, &args.database_url) {
+        (None, None) => "starting NATS and Postgres",
+        (Some(_), None) => "starting Postgres; NATS is the one of NATS_URL",
+        (None, Some(_)) => "starting NATS; Postgres is the one of DATABASE_URL",
+        (Some(_), Some(_)) => "NATS and Postgres are those of NATS_URL and DATABASE_URL",
     }
 }
 

@@ -61,6 +61,8 @@ pub enum Chat {
     Recorded(Recording),
     /// A recorded file that an earlier run has said.
     Replayed(Recording),
+    /// Workers elsewhere read Twitch.
+    Elsewhere,
     /// None.
     Off,
 }
@@ -83,9 +85,17 @@ impl Chat {
     /// reached.
     ///
     /// # Errors
-    /// A recorded file that can't be read or has no chat.
-    pub async fn decide(source: &Source, twitch_address: &str, data: &Path) -> Result<Self, StandaloneError> {
+    /// A recorded file that can't be read or has no chat; made-up or recorded chat for workers `elsewhere`.
+    pub async fn decide(
+        source: &Source,
+        elsewhere: bool,
+        twitch_address: &str,
+        data: &Path,
+    ) -> Result<Self, StandaloneError> {
         Ok(match source {
+            // What these could be told to read is theirs to say; whether it is Twitch can't be seen from here.
+            Source::Auto | Source::Live | Source::Off if elsewhere => Self::Elsewhere,
+            Source::Simulator | Source::Replay(_) if elsewhere => return Err(StandaloneError::ReadElsewhere),
             Source::Live => Self::Live,
             Source::Simulator => Self::Simulated,
             Source::Off => Self::Off,
@@ -102,7 +112,7 @@ impl Chat {
     #[must_use]
     pub fn dir(&self, data: &Path) -> PathBuf {
         match self {
-            Self::Live | Self::Off => data.to_owned(),
+            Self::Live | Self::Elsewhere | Self::Off => data.to_owned(),
             Self::Simulated => data.join("simulator"),
             Self::Recorded(recording) | Self::Replayed(recording) => recording.dir.clone(),
         }
@@ -112,10 +122,16 @@ impl Chat {
     #[must_use]
     pub fn suffix(&self) -> &str {
         match self {
-            Self::Live | Self::Off => "",
+            Self::Live | Self::Elsewhere | Self::Off => "",
             Self::Simulated => "_simulator",
             Self::Recorded(recording) | Self::Replayed(recording) => &recording.suffix,
         }
+    }
+
+    /// Its lines are as old as they are.
+    #[must_use]
+    pub fn is_recorded(&self) -> bool {
+        matches!(self, Self::Recorded(_) | Self::Replayed(_))
     }
 
     /// What the table says about it; empty: live.
@@ -125,6 +141,7 @@ impl Chat {
             Self::Live => "",
             Self::Simulated => "SIMULATED CHAT",
             Self::Recorded(_) | Self::Replayed(_) => "RECORDED CHAT",
+            Self::Elsewhere => "READ BY WORKERS ELSEWHERE",
             Self::Off => "NOT READING",
         }
     }
@@ -212,11 +229,25 @@ mod tests {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap().to_string();
         let dir = tempfile::tempdir().unwrap();
-        assert_eq!(Chat::decide(&Source::Auto, &address, dir.path()).await.unwrap(), Chat::Live);
+        assert_eq!(Chat::decide(&Source::Auto, false, &address, dir.path()).await.unwrap(), Chat::Live);
         drop(listener);
-        let chat = Chat::decide(&Source::Auto, &address, dir.path()).await.unwrap();
+        let chat = Chat::decide(&Source::Auto, false, &address, dir.path()).await.unwrap();
         assert_eq!(chat, Chat::Simulated);
         assert_eq!(chat.dir(dir.path()), dir.path().join("simulator"));
+    }
+
+    #[tokio::test]
+    async fn workers_elsewhere_read_twitch_and_nothing_made_up() {
+        let dir = Path::new("/data");
+        for source in [Source::Auto, Source::Live, Source::Off] {
+            let chat = Chat::decide(&source, true, "127.0.0.1:1", dir).await.unwrap();
+            assert_eq!((chat.dir(dir).as_path(), chat.suffix()), (dir, ""), "{source:?} is {chat:?}");
+            assert_eq!(chat, Chat::Elsewhere);
+        }
+        for source in [Source::Simulator, Source::Replay("chat.irc".into())] {
+            let refused = Chat::decide(&source, true, "127.0.0.1:1", dir).await.unwrap_err().to_string();
+            assert!(refused.contains("SLOTS") && refused.contains("TWITCH"), "{refused}");
+        }
     }
 
     #[tokio::test]
@@ -226,7 +257,7 @@ mod tests {
         std::fs::write(&file, "@room-id=1 :a!a@a PRIVMSG #one :hello\r\nPING\r\n@x= :b!b@b PRIVMSG #two :hi\r\n")
             .unwrap();
         let source = Source::Replay(file);
-        let decide = async || Chat::decide(&source, "", dir.path()).await.unwrap();
+        let decide = async || Chat::decide(&source, false, "", dir.path()).await.unwrap();
         let Chat::Recorded(first) = decide().await else { panic!("not recorded") };
         assert_eq!(first.logins.iter().collect::<Vec<_>>(), ["one", "two"]);
         let Chat::Recorded(second) = decide().await else { panic!("not begun anew") };
@@ -242,7 +273,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let file = dir.path().join("notes.txt");
         std::fs::write(&file, "nothing\n").unwrap();
-        let refused = Chat::decide(&Source::Replay(file), "", dir.path()).await.unwrap_err().to_string();
+        let refused = Chat::decide(&Source::Replay(file), false, "", dir.path()).await.unwrap_err().to_string();
         assert!(refused.contains("notes.txt") && refused.contains("no line of chat"), "{refused}");
     }
 }

@@ -5,9 +5,11 @@
 use super::desired::Desired;
 use super::measures::Figures;
 use super::planner::Seen;
+use crate::aggregate::delta::ChannelId;
 use clamor_bus::report::ChannelState;
 use comfy_table::presets::UTF8_BORDERS_ONLY;
 use comfy_table::{Cell, CellAlignment, ContentArrangement, Table};
+use rustc_hash::FxHashMap;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -29,7 +31,7 @@ pub struct Row {
     pub figures: Figures,
     /// From Postgres; empty: none.
     pub top_emote: String,
-    /// Nothing was committed lately: absent.
+    /// From Twitch's timestamp to the commit, the median of its newest lines; nothing was committed lately: absent.
     pub lag: Option<Duration>,
 }
 
@@ -55,7 +57,7 @@ pub fn rows(
     seen: &[Seen],
     figures: &BTreeMap<i64, Figures>,
     emotes: &BTreeMap<i64, String>,
-    lag: Option<Duration>,
+    lags: &FxHashMap<ChannelId, Duration>,
 ) -> Vec<Row> {
     let reported = reported(seen);
     let mut rows: Vec<Row> = desired
@@ -71,7 +73,7 @@ pub fn rows(
                 state,
                 joined,
                 top_emote: id.and_then(|id| emotes.get(&id)).cloned().unwrap_or_default(),
-                lag: lag.filter(|_| figures.per_second > 0.0),
+                lag: id.and_then(|id| lags.get(&id.cast_unsigned())).copied(),
                 figures,
             }
         })
@@ -219,7 +221,7 @@ mod tests {
         let logins: Vec<String> = (0..channels).map(|n| format!("channel_{n:03}")).collect();
         let names: Vec<&str> = logins.iter().map(String::as_str).collect();
         View {
-            rows: rows(&desired(&names), &[], &BTreeMap::new(), &BTreeMap::new(), None),
+            rows: rows(&desired(&names), &[], &BTreeMap::new(), &BTreeMap::new(), &FxHashMap::default()),
             hints: vec!["http://127.0.0.1:8470/metrics".to_owned()],
             ..View::default()
         }
@@ -230,13 +232,16 @@ mod tests {
         let seen = [says("a", "one", ChannelState::Joined, 7)];
         let figures = BTreeMap::from([(7, Figures { per_second: 2.5, messages: 10, chatters: 4 })]);
         let emotes = BTreeMap::from([(7, "Kappa".to_owned())]);
-        let rows = rows(&desired(&["one", "two"]), &seen, &figures, &emotes, Some(Duration::from_millis(180)));
+        let lags = FxHashMap::from_iter([(7, Duration::from_millis(180)), (8, Duration::from_millis(20))]);
+        let seen = [seen, [says("a", "three", ChannelState::Joined, 8)]].concat();
+        let rows = rows(&desired(&["one", "two", "three"]), &seen, &figures, &emotes, &lags);
         let drawn = draw(&View { rows, ..View::default() }, 100, 30);
         let line = drawn.lines().find(|line| line.contains("one")).unwrap();
         for part in ["Joined", "2.5", "4", "Kappa", "180 ms"] {
             assert!(line.contains(part), "{part} in {line}");
         }
-        assert!(drawn.contains("1 of 2 channels joined · 2.5 messages/s"), "{drawn}");
+        assert!(drawn.contains("2 of 3 channels joined · 2.5 messages/s"), "{drawn}");
+        assert!(drawn.lines().any(|line| line.contains("three") && line.contains(" 20 ms")), "{drawn}");
         assert!(drawn.lines().any(|line| line.contains("two") && line.contains("Pending") && line.contains('–')));
     }
 
@@ -244,7 +249,7 @@ mod tests {
     fn the_busiest_come_first() {
         let seen = [says("a", "one", ChannelState::Joined, 1), says("b", "two", ChannelState::Joined, 2)];
         let figures = BTreeMap::from([(2, Figures { per_second: 1.0, ..Figures::default() })]);
-        let rows = rows(&desired(&["one", "two"]), &seen, &figures, &BTreeMap::new(), None);
+        let rows = rows(&desired(&["one", "two"]), &seen, &figures, &BTreeMap::new(), &FxHashMap::default());
         assert_eq!([&rows[0].channel, &rows[1].channel], ["two", "one"]);
     }
 
@@ -270,7 +275,7 @@ mod tests {
         let seen = [says("a", "one", ChannelState::Joined, 7)];
         let emotes = BTreeMap::from([(7, "\u{1b}[2J\u{202e}evil".to_owned())]);
         let figures = BTreeMap::from([(7, Figures::default())]);
-        let rows = rows(&desired(&["one"]), &seen, &figures, &emotes, None);
+        let rows = rows(&desired(&["one"]), &seen, &figures, &emotes, &FxHashMap::default());
         let drawn = draw(&View { rows, ..View::default() }, 100, 30);
         assert!(!drawn.contains('\u{1b}') && !drawn.contains('\u{202e}'));
         assert!(drawn.contains("evil"));

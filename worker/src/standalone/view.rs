@@ -5,6 +5,7 @@ use super::lag::Lag;
 use super::measures::{self, Figures, Rates};
 use super::planner::Seen;
 use super::table::{self, View};
+use crate::aggregate::lags::ChannelLags;
 use crate::health::Health;
 use prometheus::Registry;
 use sqlx::PgPool;
@@ -29,8 +30,10 @@ const TROUBLES: usize = 5;
 pub struct Watch {
     /// For queries that only read.
     pub pool: PgPool,
-    /// Where the lag is measured.
+    /// Where the lag of all is measured.
     pub registry: Registry,
+    /// Where the lag of each channel is measured.
+    pub lags: ChannelLags,
     /// What is waited for.
     pub health: Health,
     /// What is asked for.
@@ -103,11 +106,12 @@ impl Watch {
             tracing::debug!(?queried, "failed to look at the store");
         }
         let lag = known.lag.look(&self.registry);
+        let lags = self.lags.medians(Instant::now());
         let problems = Arc::clone(&self.problems.borrow());
         let troubles = self.health.waits().into_iter().chain(problems.iter().cloned());
         View {
             banner: self.banner.clone(),
-            rows: table::rows(&desired, &seen, &known.figures, &known.emotes, lag.map(|(p50, _)| p50)),
+            rows: table::rows(&desired, &seen, &known.figures, &known.emotes, &lags),
             lag,
             troubles: troubles.take(TROUBLES).collect(),
             hints: self.hints.clone(),

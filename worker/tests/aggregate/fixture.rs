@@ -74,6 +74,7 @@ impl Pipeline {
             store: Store::connect(&StoreConfig::new(self.servers.database_url())).await?,
             force_claim: force,
             retention: Retention::default(),
+            lags: None,
         };
         let (ours, theirs, token) = (registry.clone(), health.clone(), stop.clone());
         let task = tokio::spawn(async move { aggregate::run(options, &ours, theirs, token).await });

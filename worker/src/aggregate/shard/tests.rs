@@ -100,7 +100,7 @@ fn a_message_is_counted_in_every_table_that_it_belongs_to() {
     assert_eq!(delta.judged_until_ms, 7);
     assert_eq!((position.seq, position.plan.as_str()), (2, "plan-1"));
     assert_eq!(position.numbers, [(INSTANCE, 1)]);
-    assert_eq!(sent_ms, [T0 + 1_000]);
+    assert_eq!(sent_ms, [(5, T0 + 1_000)]);
     let slow: Vec<SlowDelta> = (0..SLICES).map(|slice| shard.take_slow(slice).unwrap().delta).collect();
     let chatters: Vec<_> = slow.iter().flat_map(|delta| &delta.chatters).collect();
     assert_eq!(chatters.len(), 1);
