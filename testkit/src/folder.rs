@@ -12,6 +12,7 @@ use tempfile::TempDir;
 
 const PREFIX: &str = "clamor-test-";
 const LOCK: &str = "alive";
+const UNNAMED_LOCK: &str = "alive.new";
 
 /// A folder below the system's for temporary files.
 #[derive(Debug)]
@@ -31,8 +32,11 @@ impl TestFolder {
         sweep(&parent);
         let dir =
             tempfile::Builder::new().prefix(PREFIX).tempdir_in(&parent).context("failed to make a test's folder")?;
-        let alive = File::create(dir.path().join(LOCK)).context("failed to make the lock of a test's folder")?;
+        // Locked before it has its name: whoever sweeps at this moment finds either no lock's file or one that is held.
+        let unnamed = dir.path().join(UNNAMED_LOCK);
+        let alive = File::create(&unnamed).context("failed to make the lock of a test's folder")?;
         alive.lock().context("failed to lock a test's folder")?;
+        std::fs::rename(unnamed, dir.path().join(LOCK)).context("failed to name the lock of a test's folder")?;
         std::fs::set_permissions(dir.path(), Permissions::from_mode(0o711))
             .context("failed to open a test's folder")?;
         Ok(Self { dir, _alive: alive })
