@@ -273,6 +273,11 @@ fn refused(place: &str, error: &sqlx::Error) -> StoreError {
                 StoreError::Unreachable { place, reason }
             }
         }
+        sqlx::Error::Tls(error) => StoreError::Tls { place, reason: error.to_string() },
+        // What TLS finds wrong with a certificate comes as an error of the socket.
+        sqlx::Error::Io(error) if error.kind() == std::io::ErrorKind::InvalidData => {
+            StoreError::Tls { place, reason: error.to_string() }
+        }
         _ => StoreError::Unreachable { place, reason: error.to_string() },
     }
 }

@@ -47,6 +47,20 @@ pub enum StoreError {
         /// Its words.
         reason: String,
     },
+    /// No TLS with it, or its certificate is not accepted.
+    #[error("DATABASE_URL (sslmode), DATABASE_CA_FILE: no TLS with Postgres at {place}: {reason}")]
+    Tls {
+        /// Host, port and database.
+        place: String,
+        /// Why.
+        reason: String,
+    },
+    /// Its disk is full.
+    #[error("DATABASE_URL: Postgres has no space left on its disk: {reason}")]
+    Full {
+        /// Its words.
+        reason: String,
+    },
     /// Its version is not supported.
     #[error("DATABASE_URL: Postgres {found} is too old, Clamor needs 15 or newer")]
     TooOld {
@@ -121,6 +135,8 @@ impl StoreError {
             Self::PasswordFile { .. } | Self::CaFile { .. } => "UnreadableFile",
             Self::Unreachable { .. } => "Unreachable",
             Self::LoginRefused { .. } => "LoginRefused",
+            Self::Tls { .. } => "TlsFailed",
+            Self::Full { .. } => "Full",
             Self::TooOld { .. } => "TooOld",
             Self::Newer { .. } => "NewerStore",
             Self::NotMigrated { .. } => "NotMigrated",
@@ -138,11 +154,14 @@ impl StoreError {
         match self {
             Self::Url(_) | Self::Schema(_) | Self::Newer { .. } | Self::Shards { .. } => Class::Stop,
             Self::Fenced => Class::GiveUp,
-            // A file may be mounted later, a password changed, a server upgraded, a migration be run by another.
+            // A file may be mounted later, a password changed, a disk enlarged, a server upgraded, a migration be run by
+            // another.
             Self::PasswordFile { .. }
             | Self::CaFile { .. }
             | Self::Unreachable { .. }
             | Self::LoginRefused { .. }
+            | Self::Tls { .. }
+            | Self::Full { .. }
             | Self::TooOld { .. }
             | Self::NotMigrated { .. }
             | Self::Migrate(_)
@@ -170,7 +189,16 @@ pub(super) trait Trying<T> {
 
 impl<T> Trying<T> for Result<T, sqlx::Error> {
     fn trying(self, action: &'static str) -> Result<T, StoreError> {
-        self.map_err(|source| StoreError::Sql { action, source })
+        self.map_err(|source| failed(action, source))
+    }
+}
+
+/// The error of a statement that was to do this.
+pub(super) fn failed(action: &'static str, source: sqlx::Error) -> StoreError {
+    match source.as_database_error() {
+        // disk_full
+        Some(full) if full.code().as_deref() == Some("53100") => StoreError::Full { reason: full.message().to_owned() },
+        _ => StoreError::Sql { action, source },
     }
 }
 

@@ -2,7 +2,7 @@
 
 use super::commit::Flush;
 use super::connect::Store;
-use super::error::{StoreError, Trying, is_broken};
+use super::error::{StoreError, Trying, failed, is_broken};
 use super::lease::{Claim, numbers};
 use super::partition::Retained;
 use super::rows::Context;
@@ -148,7 +148,7 @@ impl Store {
                         // At once: the row of shard_group is locked until then.
                         transaction.rollback().await.trying("roll back")?;
                     }
-                    return Err(StoreError::Sql { action: "write counts", source });
+                    return Err(failed("write counts", source));
                 }
             }
         }
