@@ -205,6 +205,7 @@ impl AggregateMetrics {
         }
         for dropped in Dropped::ALL {
             self.dropped.with_label_values(&[dropped.reason()]);
+            self.dead_letters.with_label_values(&[dropped.reason()]);
         }
         for alarm in Alarm::ALL {
             self.alarms.with_label_values(&[alarm.reason()]);
