@@ -81,6 +81,20 @@ fn parse_shards(value: &str) -> Result<u16, String> {
     }
 }
 
+/// The name of a slot: a part of keys on the bus, and of a Deployment's name.
+///
+/// # Errors
+/// What such a name must look like.
+pub fn parse_slot(value: &str) -> Result<String, String> {
+    let is_plain = |c: u8| c.is_ascii_lowercase() || c.is_ascii_digit();
+    let begins_and_ends = [value.bytes().next(), value.bytes().last()].into_iter().all(|c| c.is_some_and(is_plain));
+    if begins_and_ends && value.len() <= 63 && value.bytes().all(|c| is_plain(c) || c == b'-') {
+        Ok(value.to_owned())
+    } else {
+        Err("must be up to 63 of a-z, 0-9 and -, such as a or main-ingest-1".to_owned())
+    }
+}
+
 /// Where Postgres is.
 #[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "Postgres")]
@@ -209,4 +223,17 @@ pub enum LogFormat {
     Text,
     /// One JSON object a line.
     Json,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_slot_has_a_name_that_a_key_on_the_bus_can_have() {
+        assert_eq!(parse_slot("main-ingest-1").as_deref(), Ok("main-ingest-1"));
+        for bad in ["", "-a", "a-", "A", "a.b", "a/b", "a b", &"a".repeat(64)] {
+            assert!(parse_slot(bad).is_err(), "{bad}");
+        }
+    }
 }

@@ -13,10 +13,19 @@ async fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             // Logging may not have started, or may go to a file: whoever started us reads this.
-            eprintln!("clamor-worker: {error:#}");
+            eprintln!("clamor-worker: {}", words(&error));
             ExitCode::FAILURE
         }
     }
+}
+
+/// The error and its causes; many name their cause already.
+fn words(error: &anyhow::Error) -> String {
+    error.chain().map(ToString::to_string).fold(String::new(), |words, cause| match words {
+        words if words.is_empty() => cause,
+        words if words.contains(&cause) => words,
+        words => format!("{words}: {cause}"),
+    })
 }
 
 async fn run(cli: Cli) -> Result<()> {
@@ -31,5 +40,20 @@ async fn run(cli: Cli) -> Result<()> {
             logging::init(&log, Sink::Stderr)?;
             roles::aggregate(args).await
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use anyhow::Context;
+
+    #[test]
+    fn a_cause_is_said_once() {
+        let error = Err::<(), _>(anyhow::anyhow!("no such file")).context("failed to read x: no such file");
+        assert_eq!(
+            words(&error.context("failed to start").unwrap_err()),
+            "failed to start: failed to read x: no such file"
+        );
     }
 }

@@ -19,7 +19,7 @@ pub struct Process {
     pub registry: Registry,
     /// Loops and conditions.
     pub health: Health,
-    /// Cancelled by SIGTERM or Ctrl-C.
+    /// Cancelled by SIGTERM, Ctrl-C or the end of the terminal.
     pub shutdown: CancellationToken,
 }
 
@@ -49,16 +49,18 @@ impl Process {
 /// A second signal that comes sooner is the first one's echo: a wrapper signals its child and then the whole group.
 const ECHO: Duration = Duration::from_secs(1);
 
-/// The first SIGTERM or Ctrl-C asks for an orderly end, a later one ends at once.
+/// The first SIGTERM, Ctrl-C or end of the terminal asks for an orderly end, a later one ends at once.
 fn follow_signals(shutdown: CancellationToken) -> Result<()> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
+    let mut hangup = signal(SignalKind::hangup())?;
     tokio::spawn(async move {
         let mut asked: Option<Instant> = None;
         loop {
             tokio::select! {
                 _ = terminate.recv() => {}
                 _ = interrupt.recv() => {}
+                _ = hangup.recv() => {}
             }
             match asked {
                 Some(asked) if asked.elapsed() < ECHO => continue,

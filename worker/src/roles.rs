@@ -1,7 +1,7 @@
 //! The roles as processes of their own, against given servers: connect, wait for what is not there yet, run.
 
 use crate::aggregate::{self, AggregateOptions};
-use crate::config::{BusArgs, HttpArgs, RetentionArgs, StoreArgs, TwitchArgs};
+use crate::config::{BusArgs, HttpArgs, RetentionArgs, StoreArgs, TwitchArgs, parse_slot};
 use crate::ingest::{self, IngestOptions};
 use crate::process::Process;
 use crate::retry;
@@ -14,7 +14,7 @@ use clap::Args;
 #[derive(Debug, Args)]
 pub struct IngestArgs {
     /// Slot whose channels are read, as the planner calls it
-    #[arg(long, env = "WORKER", value_name = "SLOT")]
+    #[arg(long, env = "WORKER", value_name = "SLOT", value_parser = parse_slot)]
     pub worker: String,
     /// UID of the pod, for the report; Kubernetes only
     #[arg(long, env = "POD_UID", value_name = "UID")]

@@ -1,7 +1,7 @@
 //! The flags of `clamor-worker standalone`.
 
 use super::source::Source;
-use crate::config::{BusArgs, HttpArgs, RetentionArgs, StoreArgs, StreamArgs, TwitchArgs};
+use crate::config::{BusArgs, HttpArgs, RetentionArgs, StoreArgs, StreamArgs, TwitchArgs, parse_slot};
 use clap::Args;
 use std::path::PathBuf;
 
@@ -40,7 +40,7 @@ pub struct StandaloneArgs {
     #[arg(long, env = "TWITCH", value_name = "SOURCE", default_value = "auto")]
     pub twitch: Source,
     /// Plan for workers of these names, which run elsewhere, and run none here
-    #[arg(long, env = "SLOTS", value_name = "NAME", value_delimiter = ',')]
+    #[arg(long, env = "SLOTS", value_name = "NAME", value_delimiter = ',', value_parser = parse_slot)]
     pub slots: Vec<String>,
     /// Messages per second of the simulator, over all channels
     #[arg(long, env = "SIMULATOR_RATE", value_name = "RATE", default_value_t = 40.0)]

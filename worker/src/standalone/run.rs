@@ -27,7 +27,7 @@ use crate::{retry, roles};
 use anyhow::{Context, Result};
 use clamor_bus::Bus;
 use std::collections::BTreeSet;
-use std::io::IsTerminal as _;
+use std::io::{IsTerminal as _, Write as _};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -275,7 +275,8 @@ impl Speaker {
     fn say(&self, words: &str) {
         tracing::info!("{words}");
         if self.table {
-            eprintln!("clamor: {words}");
+            // A terminal that is gone takes nothing, and must not hold up the drain.
+            let _ = writeln!(std::io::stderr(), "clamor: {words}");
         }
     }
 }
