@@ -46,15 +46,20 @@ pub(crate) fn ingest(servers: &Servers, simulator: &SimulatorProcess, slot: &str
 
 /// Every message of the simulator is a counted one.
 pub(crate) async fn all_is_counted(servers: &Servers, simulator: &SimulatorProcess) {
-    let ledger: Ledger = simulator.ledger().await.unwrap();
-    assert!(!ledger.speaking);
-    let said: u64 = ledger.minutes.iter().map(|minute| minute.counts.messages).sum();
+    let said = said(simulator).await;
     assert!(said > 0);
     eventually(&format!("{said} messages are counted"), LIMIT, async || match counted(servers).await {
         Ok(counted) if counted.cast_unsigned() == said => Ok(()),
         other => Err(format!("{other:?}")),
     })
     .await;
+}
+
+/// The messages of a simulator that has fallen silent.
+pub(crate) async fn said(simulator: &SimulatorProcess) -> u64 {
+    let ledger: Ledger = simulator.ledger().await.unwrap();
+    assert!(!ledger.speaking);
+    ledger.minutes.iter().map(|minute| minute.counts.messages).sum()
 }
 
 /// The messages in the store.
