@@ -184,7 +184,7 @@ fn announce(args: &StandaloneArgs, chat: &Chat, speaker: &Speaker) {
             recording.dir.display()
         )),
         Chat::Elsewhere => {
-            speaker.say(&format!("chat is read by workers elsewhere, in the slots {}", args.slots.join(", ")))
+            speaker.say(&format!("chat is read by workers elsewhere, in the slots {}", args.slots.join(", ")));
         }
         Chat::Off => speaker.say("reading no chat; what is in the streams is counted"),
     }
