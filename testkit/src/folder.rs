@@ -31,8 +31,11 @@ impl TestFolder {
         sweep(&parent);
         let dir =
             tempfile::Builder::new().prefix(PREFIX).tempdir_in(&parent).context("failed to make a test's folder")?;
-        let alive = File::create(dir.path().join(LOCK)).context("failed to make the lock of a test's folder")?;
+        // Locked before anybody else finds it: a lock that can be had is one that a killed test has left.
+        let unlocked = dir.path().join("unlocked");
+        let alive = File::create(&unlocked).context("failed to make the lock of a test's folder")?;
         alive.lock().context("failed to lock a test's folder")?;
+        std::fs::rename(unlocked, dir.path().join(LOCK)).context("failed to name the lock of a test's folder")?;
         std::fs::set_permissions(dir.path(), Permissions::from_mode(0o711))
             .context("failed to open a test's folder")?;
         Ok(Self { dir, _alive: alive })
