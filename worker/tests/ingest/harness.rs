@@ -101,7 +101,7 @@ impl World {
     pub(crate) async fn published_when(&self, what: &str, condition: impl Fn(&Published) -> bool) -> Published {
         eventually(what, LIMIT, async || {
             let published = self.published().await;
-            if condition(&published) { Ok(published) } else { Err(format!("{:?}", published.kinds())) }
+            if condition(&published) { Ok(published) } else { Err(published.summary()) }
         })
         .await
     }
@@ -179,6 +179,12 @@ impl Published {
     pub(crate) fn text_numbers(&self, channel_id: u64) -> Vec<usize> {
         let number = |text: &str| text.split(' ').next().and_then(|number| number.parse().ok());
         self.texts(channel_id).into_iter().filter_map(number).collect()
+    }
+
+    /// For who waits in vain.
+    fn summary(&self) -> String {
+        let kinds = self.kinds();
+        format!("{} events, the last of them {:?}", kinds.len(), &kinds[kinds.len().saturating_sub(20)..])
     }
 
     /// The kinds of all events that say something about coverage, but for marks.

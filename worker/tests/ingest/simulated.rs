@@ -160,7 +160,7 @@ async fn an_outage_longer_than_memory_loses_nothing() {
     let folder = world.servers.folder().join("spill");
     let spill = SpillOptions { dir: folder.clone(), limit_bytes: 64 << 20 };
     let options = IngestOptions {
-        queue_bytes: 300_000,
+        queue_bytes: 2_000_000,
         spill: Some(spill),
         ..IngestOptions::new(SLOT, world.bus.clone(), SHARDS, options(&simulator))
     };
