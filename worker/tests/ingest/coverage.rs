@@ -36,7 +36,7 @@ async fn a_half_open_connection_is_closed_and_covers_nothing_after_its_last_sign
     let published = world.published_when("the second join", |published| published.joins(77).len() == 2).await;
     let until = published.heard_until()[&1];
     assert!(until <= silent_ms && until + 5000 > silent_ms, "silent since {silent_ms}, heard until {until}");
-    let ended = published.kinds().iter().any(|kind| *kind == (1, 0, "connection_ended"));
+    let ended = published.kinds().contains(&(1, 0, "connection_ended"));
     assert!(ended, "the stream says that it is over");
     let metrics = ingest.drain().await;
     assert_eq!(metrics.count("clamor_ingest_connections_ended_total", &[("cause", "ping_timeout")]), 1.0);
