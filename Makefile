@@ -18,7 +18,7 @@ export CARGO_PROFILE
 # Finds cargo also where HOME is empty.
 RUST := . tools/rust-env.sh;
 
-.PHONY: help tools build run reset test lint bench fuzz generate clean
+.PHONY: help tools build run reset test lint bench microbench fuzz generate clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{ printf "  make %-10s %s\n", $$1, $$2 }'
@@ -44,7 +44,12 @@ test: ## Install what is missing and check everything: format, lints, docs, depe
 lint: ## Check format and lints only
 	@$(RUST) cargo fmt --all --check && cargo clippy --workspace --all-targets --profile $(CARGO_PROFILE) -- -D warnings
 
-bench: ## Measure the hot paths with criterion
+bench: ## Measure every budget against its bar (NAMES="latency bus": only these); writes target/bench.json
+	@tools/install.sh run
+	@$(RUST) cargo build --release --workspace --bins
+	@target/release/clamor-bench --json target/bench.json $(NAMES)
+
+microbench: ## Measure the hot paths alone, with criterion
 	@$(RUST) cargo bench --workspace --benches
 
 fuzz: ## Fuzz each parser for a minute (MINUTES=1); needs a nightly compiler

@@ -13,6 +13,7 @@ pub mod ingest;
 pub mod logging;
 pub mod metrics;
 pub mod process;
+pub mod program;
 pub mod protection;
 pub mod retry;
 pub mod roles;

@@ -35,12 +35,30 @@ pub(super) fn fold_str(text: &str) -> String {
     text.chars().map(fold).collect()
 }
 
-/// Appends the text with its non-ASCII code points folded; ASCII is left as it is, for an automaton that ignores the
-/// case of ASCII by itself. A code point may fold to ASCII.
-pub(super) fn fold_beyond_ascii(text: &str, folded: &mut String) {
-    for character in text.chars() {
-        folded.push(if character.is_ascii() { character } else { fold(character) });
+/// The text with its non-ASCII code points folded; ASCII is left as it is, for an automaton that ignores the case of ASCII
+/// by itself. A code point may fold to ASCII. Where nothing changes, as in most texts, nothing is copied.
+pub(super) fn fold_beyond_ascii<'t>(text: &'t str, buffer: &'t mut String) -> &'t str {
+    buffer.clear();
+    // Up to here the buffer has it.
+    let mut copied = 0;
+    let mut at = 0;
+    while let Some(ascii) = text.as_bytes()[at..].iter().position(|byte| !byte.is_ascii()) {
+        at += ascii;
+        let Some(character) = text[at..].chars().next() else { break };
+        let next = at + character.len_utf8();
+        let folded = fold(character);
+        if folded != character {
+            buffer.push_str(&text[copied..at]);
+            buffer.push(folded);
+            copied = next;
+        }
+        at = next;
     }
+    if copied == 0 {
+        return text;
+    }
+    buffer.push_str(&text[copied..]);
+    buffer
 }
 
 /// All code points that match this one without regard to case, itself among them.
@@ -125,8 +143,11 @@ mod tests {
 
     #[test]
     fn only_what_is_beyond_ascii_is_folded_for_the_automaton() {
-        let mut folded = String::new();
-        fold_beyond_ascii("AΩ\u{212A}b", &mut folded);
-        assert_eq!(folded, format!("A{}kb", fold('ω')));
+        let mut buffer = String::new();
+        assert_eq!(fold_beyond_ascii("AΩ\u{212A}b", &mut buffer), format!("A{}kb", fold('ω')));
+        assert_eq!(fold_beyond_ascii("\u{212A}日本Σσ", &mut buffer), format!("k日本{0}{0}", fold('σ')));
+        for unchanged in ["", "ABC", "日本 A", "ß"] {
+            assert_eq!(fold_beyond_ascii(unchanged, &mut buffer), unchanged);
+        }
     }
 }

@@ -122,13 +122,7 @@ impl Matcher {
         touched: &mut Vec<u32>,
     ) {
         let Some(automaton) = &self.automaton else { return };
-        let haystack = if text.is_ascii() {
-            text
-        } else {
-            folded.clear();
-            fold_beyond_ascii(text, folded);
-            folded
-        };
+        let haystack = fold_beyond_ascii(text, folded);
         for hit in automaton.find_overlapping_iter(haystack) {
             let literal = hit.pattern().as_usize();
             let patterns = self.starts[literal] as usize..self.starts[literal + 1] as usize;

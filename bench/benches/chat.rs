@@ -2,14 +2,13 @@
 
 #![allow(clippy::unwrap_used, missing_docs, reason = "a bench fails by panicking")]
 
+use clamor_bench::phrases::{SAMPLE, patterns};
 use clamor_chat::event::{Parsed, parse};
 use clamor_chat::phrase::{ActiveSet, Matcher, Scratch, Spec};
 use clamor_chat::wire::event::Kind;
 use clamor_chat::wire::{self, Batch, Event};
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use std::hint::black_box;
-
-const SAMPLE: &str = include_str!("../tests/fixtures/chat-sample.irc");
 
 fn events() -> Vec<Event> {
     SAMPLE
@@ -54,43 +53,6 @@ fn lines(criterion: &mut Criterion) {
         });
     });
     group.finish();
-}
-
-/// Words that look like those of a chat, from a fixed generator.
-struct Words(u64);
-
-impl Words {
-    fn below(&mut self, bound: u64) -> usize {
-        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        usize::try_from((self.0 >> 33) % bound).unwrap()
-    }
-
-    fn word(&mut self) -> String {
-        const SYLLABLES: [&str; 24] = [
-            "po", "g", "ke", "kw", "lu", "l", "fo", "rs", "en", "ka", "ppa", "om", "eg", "mon", "ka", "S", "cla", "p",
-            "pe", "pe", "Ja", "m", "ra", "ve",
-        ];
-        (0..3 + self.below(3)).map(|_| SYLLABLES[self.below(24)]).collect()
-    }
-}
-
-/// Like the phrases of a large pipeline: words, words at word boundaries, spaces, alternatives, other scripts.
-fn patterns(count: usize) -> Vec<Spec> {
-    let mut words = Words(7);
-    (0..count)
-        .map(|index| {
-            let (one, two) = (words.word(), words.word());
-            let pattern = match index % 10 {
-                0..4 => format!("{one}{}", index % 97),
-                4..6 => format!(r"\b{one}{}\b", index % 89),
-                6 => format!("{one} {two}"),
-                7 => format!("(?:{one}|{two})+ness"),
-                8 => format!(r"{one}\w*{two}"),
-                _ => format!("прив{}ет{}", char::from_u32(0x430 + u32::try_from(index % 32).unwrap()).unwrap(), index),
-            };
-            Spec { pattern, case_sensitive: index % 20 == 3 }
-        })
-        .collect()
 }
 
 fn phrases(criterion: &mut Criterion) {

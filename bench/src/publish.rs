@@ -1,14 +1,16 @@
 //! From socket to acknowledged publish: a server floods eight connections, ingest runs on one thread, a real nats-server
-//! takes the batches. Printed is what one core does: messages by CPU second of that thread, whoever else is busy.
-#![allow(clippy::unwrap_used, reason = "a measurement")]
+//! takes the batches. What one core does is messages by CPU second of that thread, whoever else is busy.
+#![allow(clippy::unwrap_used, reason = "a measurement that fails by panicking")]
 
+use crate::budget::{Bar, Figure};
+use crate::counting::cpu_time;
+use crate::crowd::precise;
+use anyhow::Result;
 use clamor_bus::assignment::{AssignedChannel, Assignment};
 use clamor_bus::{Bus, BusConfig, StreamLimits};
 use clamor_testkit::{Needs, Scrape, Servers, eventually};
 use clamor_worker::health::Health;
 use clamor_worker::ingest::{self, IngestOptions, TwitchOptions};
-use nix::sys::resource::{UsageWho, getrusage};
-use nix::sys::time::TimeValLike as _;
 use prometheus::Registry;
 use std::fmt::Write as _;
 use std::time::{Duration, Instant};
@@ -25,34 +27,35 @@ const LINES: u64 = 2000;
 const ROUNDS: u64 = 60;
 const LIMIT: Duration = Duration::from_secs(120);
 
-fn main() {
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
-    let (servers, listener) = runtime.block_on(async {
-        let servers = Servers::start_only(Needs::Nats).await.unwrap();
-        (servers, TcpListener::bind("127.0.0.1:0").await.unwrap())
-    });
-    let address = listener.local_addr().unwrap().to_string();
+/// Messages that one thread of ingest takes from its sockets until they are acknowledged, in a second of CPU time.
+///
+/// # Errors
+/// When a server does not start.
+pub async fn speed() -> Result<Vec<Figure>> {
+    let servers = Servers::start_only(Needs::Nats).await?;
+    let listener = TcpListener::bind("127.0.0.1:0").await?;
+    let address = listener.local_addr()?.to_string();
     let (registry, shutdown, flood) = (Registry::new(), CancellationToken::new(), CancellationToken::new());
-    runtime.spawn(serve(listener, flood.clone()));
+    tokio::spawn(serve(listener, flood.clone()));
     let ingest = std::thread::spawn({
         let (registry, shutdown, url) = (registry.clone(), shutdown.clone(), servers.nats_url());
         move || run_on_this_thread(url, address, registry, shutdown)
     });
-    let wall = runtime.block_on(async {
-        published(&registry, 2 * CHANNELS).await;
-        let started = Instant::now();
-        flood.cancel();
-        published(&registry, 2 * CHANNELS + messages()).await;
-        started.elapsed()
-    });
+    published(&registry, 2 * CHANNELS).await;
+    let started = Instant::now();
+    flood.cancel();
+    published(&registry, 2 * CHANNELS + messages()).await;
+    let wall = started.elapsed();
     shutdown.cancel();
-    let cpu = ingest.join().unwrap();
-    let text = String::from_utf8(clamor_worker::metrics::text(&registry)).unwrap();
-    let batches = Scrape::parse(&text).count("clamor_ingest_batches_published_total", &[]);
-    #[expect(clippy::cast_precision_loss, reason = "a count below 2^53")]
-    let messages = messages() as f64;
-    println!("socket to acknowledged publish: {:.0} messages a CPU second", messages / cpu.as_secs_f64());
-    println!("{messages} messages in {batches} batches, {cpu:.2?} CPU, {wall:.2?} by the clock");
+    let cpu = tokio::task::spawn_blocking(move || ingest.join().unwrap()).await?;
+    println!("socket to acknowledged publish: {} messages, {cpu:.2?} CPU, {wall:.2?} by the clock", messages());
+    Ok(vec![Figure {
+        name: "socket to acknowledged publish, one core",
+        bar: Bar::AtLeast(250_000.0),
+        measured: precise(messages()) / cpu.as_secs_f64(),
+        unit: "messages/s",
+        flink: "",
+    }])
 }
 
 fn messages() -> u64 {
@@ -86,17 +89,14 @@ fn run_on_this_thread(url: String, address: String, registry: Registry, shutdown
         };
         ingest::run(options, registry, Health::default(), shutdown).await.unwrap();
     });
-    let usage = getrusage(UsageWho::RUSAGE_THREAD).unwrap();
-    let micros = (usage.user_time() + usage.system_time()).num_microseconds();
-    Duration::from_micros(u64::try_from(micros).unwrap())
+    cpu_time()
 }
 
 async fn published(registry: &Registry, events: u64) {
     eventually("all is published", LIMIT, async || {
         let text = String::from_utf8(clamor_worker::metrics::text(registry)).unwrap();
         let published = Scrape::parse(&text).count("clamor_ingest_events_published_total", &[]);
-        #[expect(clippy::cast_precision_loss, reason = "a count below 2^53")]
-        let missing = events as f64 - published;
+        let missing = precise(events) - published;
         if missing <= 0.0 { Ok(()) } else { Err(format!("{missing} are missing")) }
     })
     .await;

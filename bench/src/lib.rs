@@ -1,0 +1,56 @@
+//! The budgets: what Clamor must be able to do on two cores, measured with real servers and processes.
+//!
+//! Invariants: a figure comes from this run and from nothing else; what fails to be measured is not met.
+
+pub mod budget;
+pub mod channels;
+pub mod counting;
+pub mod crowd;
+pub mod fleet;
+pub mod phrases;
+pub mod pipeline;
+pub mod publish;
+mod state;
+
+use anyhow::Result;
+use budget::Figure;
+use futures::FutureExt as _;
+use futures::future::LocalBoxFuture;
+
+/// One measurement of one or more budgets.
+#[derive(Clone, Copy)]
+pub struct Measurement {
+    /// What it is asked for by.
+    pub name: &'static str,
+    /// What it does.
+    pub what: &'static str,
+    /// Does it.
+    pub run: fn() -> LocalBoxFuture<'static, Result<Vec<Figure>>>,
+}
+
+impl std::fmt::Debug for Measurement {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.name)
+    }
+}
+
+/// All of them, in the order in which they run.
+#[must_use]
+pub fn measurements() -> Vec<Measurement> {
+    macro_rules! measurement {
+        ($name:literal, $what:literal, $run:expr) => {
+            Measurement { name: $name, what: $what, run: || $run.boxed_local() }
+        };
+    }
+    vec![
+        measurement!("counting", "aggregation without SQL on one thread", async { counting::speed() }),
+        measurement!("phrases", "recorded messages against 10,000 patterns", async { phrases::cost() }),
+        measurement!("publish", "flooded sockets to acknowledged publishes, on one thread", publish::speed()),
+        measurement!("joined", "2,000 and 10,000 channels joined", channels::joined()),
+        measurement!("rest", "a pipeline in which nobody speaks, a minute and a half", channels::rest()),
+        measurement!("latency", "a minute at 2,000 messages/s", pipeline::latency()),
+        measurement!("sockets", "flooded sockets into Postgres", pipeline::sockets()),
+        measurement!("bus", "3.6 million waiting messages into Postgres", pipeline::bus()),
+        measurement!("state", "the aggregation's memory after ten minutes at 2,000 and at 60,000/s", state::memory()),
+    ]
+}

@@ -1,0 +1,202 @@
+//! The whole way of a line: how long it takes, and how many can take it.
+
+use crate::budget::{Bar, Figure};
+use crate::crowd::{self, Crowd, precise};
+use crate::fleet::{self, Fleet, LIMIT, SHARDS, Shape};
+use anyhow::{Context, Result};
+use bytes::Bytes;
+use clamor_bus::Bus;
+use clamor_chat::shard;
+use clamor_chat::wire::{Batch, Directive, encode_batch};
+use clamor_simulator::Ledger;
+use clamor_testkit::{Needs, Scrape, eventually};
+use serde_json::json;
+use sqlx::PgPool;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+/// What waits in the bus for the aggregator: a minute at its bar.
+const WAITING: u64 = 3_600_000;
+const EVENTS: usize = 100;
+/// How long the sockets are flooded.
+const FLOOD: Duration = Duration::from_secs(30);
+const LAG: &str = "clamor_aggregate_commit_lag_seconds";
+
+/// A minute at 2,000 messages/s heard by two slots: latency, memory.
+///
+/// # Errors
+/// When a process fails.
+pub async fn latency() -> Result<Vec<Figure>> {
+    let fleet = Fleet::start(Shape { channels: crowd::CHANNELS, redundancy: 2 }).await?;
+    fleet.simulator.speak_for(2_000.0, Duration::from_secs(60)).await?;
+    let metrics = fleet.aggregate.metrics().await?;
+    let memory = fleet.aggregate.memory_bytes()?;
+    fleet.drain().await?;
+    let (text, p99_s) = histogram(&metrics);
+    println!("{text}");
+    Ok(vec![
+        Figure {
+            name: "line to committed row at 2,000/s, p99",
+            bar: Bar::AtMost(350.0),
+            measured: p99_s * 1e3,
+            unit: "ms",
+            flink: "65 s at worst",
+        },
+        Figure {
+            name: "aggregator after a minute at 2,000/s",
+            bar: Bar::AtMost(64.0),
+            measured: megabytes(memory),
+            unit: "MB",
+            flink: "1.8 GB",
+        },
+    ])
+}
+
+/// Everything on the machine's cores, the simulator too: as fast as ingest reads, until all of it is committed.
+///
+/// # Errors
+/// When a process fails.
+pub async fn sockets() -> Result<Vec<Figure>> {
+    let fleet = Fleet::start(Shape { channels: crowd::CHANNELS, redundancy: 1 }).await?;
+    let began = Instant::now();
+    let order = json!({ "rate": 1e6, "seconds": FLOOD.as_secs_f64(), "wait": true, "wait_for_readers": true });
+    fleet.simulator.post("/traffic", &order).await?;
+    fleet.drain().await?;
+    let took = began.elapsed();
+    let ledger: Ledger = fleet.simulator.ledger().await?;
+    let said = precise(ledger.totals().messages);
+    let counted = fleet::number(&fleet.store, "SELECT sum(messages) FROM channel_minute").await?;
+    anyhow::ensure!((said - counted).abs() < 0.5, "{said} messages were said and {counted} counted");
+    Ok(vec![Figure {
+        name: "sockets into Postgres, everything on",
+        bar: Bar::AtLeast(40_000.0),
+        measured: said / took.as_secs_f64(),
+        unit: "messages/s",
+        flink: "13.2k",
+    }])
+}
+
+/// What a full bus is emptied with: from the aggregator's start until it has committed everything and left.
+///
+/// # Errors
+/// When a process fails.
+pub async fn bus() -> Result<Vec<Figure>> {
+    let servers = fleet::servers(Needs::Both).await?;
+    let (bus, _) = fleet::bus(&servers).await?;
+    let waiting = precise(fill(&bus).await?);
+    let began = Instant::now();
+    let aggregate = fleet::aggregate(&servers)?;
+    aggregate.ready(LIMIT).await;
+    let store = fleet::store(&servers).await?;
+    caught_up(&bus, &store).await?;
+    let memory = aggregate.memory_bytes()?;
+    let cpu = aggregate.cpu_time()?;
+    aggregate.terminate_and_wait(LIMIT).await?;
+    let took = began.elapsed();
+    let counted = fleet::number(&store, "SELECT sum(messages) FROM channel_minute").await?;
+    anyhow::ensure!((counted - waiting).abs() < 0.5, "{counted} of {waiting} messages are counted");
+    println!(
+        "bus into Postgres: {took:.1?}, of which the aggregator used {cpu:.1?} CPU and {:.0} MB",
+        megabytes(memory)
+    );
+    Ok(vec![Figure {
+        name: "bus into Postgres",
+        bar: Bar::AtLeast(60_000.0),
+        measured: waiting / took.as_secs_f64(),
+        unit: "messages/s",
+        flink: "13.2k",
+    }])
+}
+
+/// Fills the streams; how many messages are in them.
+async fn fill(bus: &Bus) -> Result<u64> {
+    let (mut plan, phrases) = crowd::plan(now_ms());
+    let phrases = bus.put_set("phrases", &phrases).await?;
+    let wanted = std::mem::take(&mut plan.wanted);
+    plan.phrases = Some(phrases);
+    for number in 0..SHARDS {
+        plan.wanted =
+            wanted.iter().filter(|channel| shard::shard(channel.channel_id, SHARDS) == number).cloned().collect();
+        let directive = Directive { plan: bus.put_set("plan", &plan).await?, revision: 1, planner: 1 };
+        bus.publish_directive(number, &directive, 0).await?;
+    }
+    let shards: Vec<_> = (0..SHARDS).map(|number| tokio::spawn(publish(bus.clone(), number))).collect();
+    let mut published = 0;
+    for shard in shards {
+        published += shard.await??;
+    }
+    Ok(published)
+}
+
+/// Publishes the messages of one shard's channels, batch by batch, one on the way as ingest has it; how many.
+async fn publish(bus: Bus, number: u16) -> Result<u64> {
+    let mut crowd = Crowd::new(7 + u64::from(number));
+    let began_ms = now_ms();
+    let mut events = Vec::with_capacity(EVENTS);
+    let (mut published, mut batches) = (0, 0);
+    for message in 0..WAITING {
+        let channel_id = crowd.channel();
+        if shard::shard(channel_id, SHARDS) == number {
+            // The minute in which they would have been said, up to now.
+            let sent_at_ms = began_ms - 60_000 + message * 60_000 / WAITING;
+            events.push(crowd.message(channel_id, sent_at_ms));
+            published += 1;
+        }
+        if events.len() == EVENTS || (message + 1 == WAITING && !events.is_empty()) {
+            batches += 1;
+            let batch =
+                Batch { slot: "a".to_owned(), instance: 1, number: batches, events: std::mem::take(&mut events) };
+            let payload = Bytes::from(encode_batch(&batch));
+            let id = format!("1.{number}.{batches}");
+            bus.publish_batch(number, &id, payload).await.context("failed to fill the bus")?;
+        }
+    }
+    Ok(published)
+}
+
+/// Awaits that the fast group of every shard stands at its stream's end.
+async fn caught_up(bus: &Bus, store: &PgPool) -> Result<()> {
+    for number in 0..SHARDS {
+        let last = precise(bus.stream_state(number).await?.last_seq);
+        let query = format!("SELECT coalesce(max(seq), 0) FROM shard_group WHERE grp = 0 AND shard = {number}");
+        eventually("the shard is at its stream's end", 4 * LIMIT, async || match fleet::number(store, &query).await {
+            Ok(seq) if seq >= last => Ok(()),
+            other => Err(format!("{other:?} of {last}")),
+        })
+        .await;
+    }
+    Ok(())
+}
+
+/// The buckets of the commit lag as bars, and the upper end of the one that its 99th percentile lies in, in seconds.
+fn histogram(metrics: &Scrape) -> (String, f64) {
+    let mut buckets = metrics.buckets(LAG);
+    buckets.sort_by(|(a, _), (b, _)| a.total_cmp(b));
+    let total = buckets.last().map_or(0.0, |(_, count)| *count);
+    let p99 = buckets.iter().find(|(_, count)| total > 0.0 && *count >= 0.99 * total).map_or(f64::NAN, |(end, _)| *end);
+    let mut below = 0.0;
+    let mut text = format!("from line to commit: {total} messages, p99 ≤ {p99} s\n");
+    for (end, count) in buckets {
+        let share = (count - below) / total;
+        below = count;
+        if share > 0.0 {
+            text += &format!("  ≤ {end:>7.3} s {:>7.3} % {}\n", share * 100.0, bar(share));
+        }
+    }
+    (text, p99)
+}
+
+#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a share is between 0 and 1")]
+fn bar(share: f64) -> String {
+    "█".repeat((share * 60.0).ceil() as usize)
+}
+
+/// Bytes as megabytes of 10^6.
+#[must_use]
+pub fn megabytes(bytes: u64) -> f64 {
+    precise(bytes) / 1e6
+}
+
+fn now_ms() -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_millis()).unwrap_or_default()
+}
