@@ -1,6 +1,7 @@
 //! Settings that several roles share. Each is a flag with an environment variable of the same name; secrets come from
 //! files, never from the command line.
 
+use crate::ingest::{IngestOptions, SpillOptions};
 use crate::store::{Retention, StoreConfig};
 use clamor_bus::{BusConfig, StreamLimits};
 use clap::{Args, ValueEnum};
@@ -191,6 +192,36 @@ pub struct TwitchArgs {
     /// JOINs that may be sent in 10 s; Twitch allows 20 to one address; 0: no limit, for a simulator
     #[arg(long, env = "JOIN_RATE", default_value_t = 20)]
     pub join_rate: u32,
+}
+
+/// Where chat waits that NATS does not take at the moment.
+#[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "While NATS is away")]
+pub struct QueueArgs {
+    /// Bytes of chat that may wait in memory; beyond it the oldest is lost. With SPILL_DIR, chat goes to disk beyond half
+    #[arg(long, env = "QUEUE_BYTES", default_value_t = IngestOptions::QUEUE_BYTES, value_name = "BYTES",
+        value_parser = clap::value_parser!(u64).range(QueueArgs::LEAST_BYTES..))]
+    pub queue_bytes: u64,
+    /// Folder for chat that memory has no room for; what a killed worker leaves there, the next one publishes
+    /// [default: none]
+    #[arg(long, env = "SPILL_DIR", value_name = "FOLDER")]
+    pub spill_dir: Option<PathBuf>,
+    /// Bytes that one worker may hold in SPILL_DIR; beyond it the oldest chat is lost
+    #[arg(long, env = "SPILL_LIMIT_BYTES", default_value_t = SpillOptions::LIMIT_BYTES, value_name = "BYTES",
+        value_parser = clap::value_parser!(u64).range(QueueArgs::LEAST_BYTES..))]
+    pub spill_limit_bytes: u64,
+}
+
+impl QueueArgs {
+    /// A few of the largest batches of each of a few shards.
+    const LEAST_BYTES: u64 = 1 << 20;
+
+    /// The spill that these ask for.
+    #[must_use]
+    pub fn spill(&self) -> Option<SpillOptions> {
+        let dir = self.spill_dir.clone()?;
+        Some(SpillOptions { dir, limit_bytes: self.spill_limit_bytes })
+    }
 }
 
 /// Where /metrics, /livez and /readyz answer.

@@ -1,7 +1,7 @@
 //! The roles as processes of their own, against given servers: connect, wait for what is not there yet, run.
 
 use crate::aggregate::{self, AggregateOptions};
-use crate::config::{BusArgs, HttpArgs, RetentionArgs, StoreArgs, TwitchArgs, parse_slot};
+use crate::config::{BusArgs, HttpArgs, QueueArgs, RetentionArgs, StoreArgs, TwitchArgs, parse_slot};
 use crate::ingest::{self, IngestOptions};
 use crate::process::Process;
 use crate::retry;
@@ -9,6 +9,7 @@ use crate::store::{Class, Store};
 use anyhow::Result;
 use clamor_bus::Bus;
 use clap::Args;
+use std::time::Duration;
 
 /// Reads the channels of one slot.
 #[derive(Debug, Args)]
@@ -19,6 +20,13 @@ pub struct IngestArgs {
     /// UID of the pod, for the report; Kubernetes only
     #[arg(long, env = "POD_UID", value_name = "UID")]
     pub pod_uid: Option<String>,
+    /// Seconds to read on after SIGTERM until another instance of this slot has joined its channels; 0: not at all. Who
+    /// stops the worker must grant ten more
+    #[arg(long, env = "DRAIN_LIMIT", value_name = "SECONDS", default_value_t = 0, value_parser = clap::value_parser!(u64).range(..=3600))]
+    pub drain_limit: u64,
+    #[command(flatten)]
+    #[expect(missing_docs, reason = "the group's own")]
+    pub queue: QueueArgs,
     #[command(flatten)]
     #[expect(missing_docs, reason = "the group's own")]
     pub bus: BusArgs,
@@ -49,7 +57,7 @@ pub struct AggregateArgs {
 /// # Errors
 /// What does not pass by itself.
 pub async fn ingest(args: IngestArgs) -> Result<()> {
-    let IngestArgs { worker, pod_uid, bus, twitch, http } = args;
+    let IngestArgs { worker, pod_uid, drain_limit, queue, bus, twitch, http } = args;
     let process = Process::new("ingest")?;
     let (_, _http) = process.serve_http(&http).await?;
     let Some(bus) = connect_bus(&process, &bus, &format!("clamor-ingest-{worker}")).await? else {
@@ -58,7 +66,13 @@ pub async fn ingest(args: IngestArgs) -> Result<()> {
     let Some(shards) = await_streams(&process, &bus).await else {
         return Ok(());
     };
-    let options = IngestOptions { pod_uid, ..IngestOptions::new(worker, bus, shards, (&twitch).into()) };
+    let options = IngestOptions {
+        pod_uid,
+        queue_bytes: queue.queue_bytes,
+        spill: queue.spill(),
+        drain_limit: Duration::from_secs(drain_limit),
+        ..IngestOptions::new(worker, bus, shards, (&twitch).into())
+    };
     Ok(ingest::run(options, process.registry, process.health, process.shutdown).await?)
 }
 

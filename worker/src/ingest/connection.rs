@@ -26,6 +26,8 @@ pub(super) struct Connection {
     lines: mpsc::Sender<String>,
     /// Ends the writer.
     closing: CancellationToken,
+    /// Tells the writer that its PING was answered, so that the next one is due in time.
+    answered: Notify,
     /// Ends the reader: woken when `closing` is cancelled.
     reader: AtomicWaker,
     /// Who is first says why.
@@ -77,7 +79,14 @@ impl Connection {
 
     /// The answer to a PING of ours; its round trip.
     pub(super) fn ping_answered(&self, token: u64) -> Option<Duration> {
-        locked(&self.clock).answered(token, Instant::now())
+        let round_trip = locked(&self.clock).answered(token, Instant::now())?;
+        self.answered.notify_one();
+        Some(round_trip)
+    }
+
+    /// Ready when a PING of ours was answered.
+    pub(super) async fn answered(&self) {
+        self.answered.notified().await;
     }
 
     /// Until when everything was surely heard.
@@ -104,6 +113,7 @@ impl Connections {
             clock: Mutex::new(HeardClock::new(Instant::now())),
             lines,
             closing: CancellationToken::new(),
+            answered: Notify::new(),
             reader: AtomicWaker::new(),
             cause: OnceLock::new(),
         });

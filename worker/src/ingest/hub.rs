@@ -13,7 +13,7 @@ use super::transport::ChatTransport;
 use super::wall_ms;
 use clamor_bus::assignment::Assignment;
 use clamor_bus::report::{ChannelReport, ChannelState};
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::sync::Semaphore;
@@ -164,6 +164,11 @@ impl Hub {
     pub(super) fn report(&mut self) -> (Option<u64>, String, Vec<ChannelReport>) {
         self.channels.sample_rates(Instant::now());
         (self.revision, self.problem.clone(), self.channels.report())
+    }
+
+    /// The channels that are assigned.
+    pub(super) fn logins(&self) -> BTreeSet<&str> {
+        self.channels.logins().collect()
     }
 
     /// What readiness waits for; `None`: every channel is joined or classified.

@@ -64,6 +64,11 @@ pub(super) struct IngestMetrics {
     pub(super) events_dropped: IntCounterVec,
     pub(super) queue_batches: IntGauge,
     pub(super) queue_bytes: IntGauge,
+    pub(super) spilled_batches: IntCounter,
+    pub(super) spilled_bytes: IntCounter,
+    pub(super) spill_segments: IntGauge,
+    pub(super) spill_bytes: IntGauge,
+    pub(super) spill_failures: IntCounterVec,
 }
 
 /// From a loopback's round trip to an outage.
@@ -93,8 +98,17 @@ impl IngestMetrics {
             events_published: make.counter("events_published_total", "Events in acknowledged batches.")?,
             batches_dropped: make.counters("batches_dropped_total", "Batches dropped, by reason.", "reason")?,
             events_dropped: make.counters("events_dropped_total", "Events in dropped batches.", "reason")?,
-            queue_batches: make.gauge("queue_batches", "Batches that wait for the bus.")?,
-            queue_bytes: make.gauge("queue_bytes", "Bytes of the batches that wait for the bus.")?,
+            queue_batches: make.gauge("queue_batches", "Batches that wait for the bus in memory.")?,
+            queue_bytes: make.gauge("queue_bytes", "Bytes of the batches that wait for the bus in memory.")?,
+            spilled_batches: make.counter("spilled_batches_total", "Batches written to the spill.")?,
+            spilled_bytes: make.counter("spilled_bytes_total", "Bytes written to the spill.")?,
+            spill_segments: make.gauge("spill_segments", "Segments of the spill on disk.")?,
+            spill_bytes: make.gauge("spill_bytes", "Bytes of the spill on disk.")?,
+            spill_failures: make.counters(
+                "spill_failures_total",
+                "Failures of the spill's disk, by action.",
+                "action",
+            )?,
         };
         metrics.start_at_zero();
         Ok(metrics)
@@ -111,7 +125,10 @@ impl IngestMetrics {
         for reason in LineError::REASONS.into_iter().chain([UNKNOWN_ROOM]) {
             self.lines_rejected.with_label_values(&[reason]).reset();
         }
-        for reason in ["overflow", "shutdown"] {
+        for action in ["write", "read", "sync", "list", "remove"] {
+            self.spill_failures.with_label_values(&[action]).reset();
+        }
+        for reason in ["overflow", "shutdown", "spill_limit", "spill_damaged"] {
             self.batches_dropped.with_label_values(&[reason]).reset();
             self.events_dropped.with_label_values(&[reason]).reset();
         }
@@ -163,7 +180,7 @@ mod tests {
         let registry = Registry::new();
         IngestMetrics::new(&registry).unwrap();
         let families = registry.gather();
-        assert_eq!(families.len(), 20);
+        assert_eq!(families.len(), 25);
         assert!(families.iter().all(|family| family.name().starts_with("clamor_ingest_")));
     }
 }

@@ -5,20 +5,21 @@
 //!                   ▲         │ over our Transport
 //!         News      │         ▼
 //!   report ◄────────┴──── Listener, one to a connection ──► Outlet: packers, per shard
-//!                                         Marks (1 s) ──────────► │
+//!                                         Marks (1 s) ──────────► │ ◄──► Spill, on disk
 //!                                                              Publisher, one to a shard ──► JetStream
 //! ```
 //!
-//! Pure parts: `line_buffer`, `heard`, `packer`, `join_queue`, `channels`, `allocation`, `rate`. The rest
-//! moves bytes between them.
+//! Pure parts: `line_buffer`, `heard`, `packer`, `join_queue`, `channels`, `allocation`, `rate`, `succession`,
+//! `spill::record`. The rest moves bytes between them.
 //!
-//! What it promises: a socket is read whatever the bus does; batches are numbered per shard without holes, and a hole is
-//! chat that was dropped; what it says to have heard, it has heard and published before.
+//! What it promises: a socket is read whatever bus and disk do; batches are numbered per shard without holes, and a hole
+//! is chat that was dropped; what it says to have heard, it has heard and published before.
 
 mod allocation;
 mod channels;
 mod connection;
 mod dial;
+mod hand_over;
 mod heard;
 mod hub;
 mod join_queue;
@@ -38,12 +39,15 @@ mod refusal;
 mod reporter;
 mod run;
 mod shared;
+mod spill;
+mod succession;
 mod transport;
 mod writer;
 
 pub use dial::DialerError;
-pub use options::{IngestOptions, TwitchOptions};
+pub use options::{IngestOptions, SpillOptions, TwitchOptions};
 pub use run::{IngestError, run};
+pub use spill::SpillError;
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};

@@ -18,12 +18,31 @@ pub struct IngestOptions {
     pub twitch: TwitchOptions,
     /// The pod's UID, for the report; absent outside Kubernetes.
     pub pod_uid: Option<String>,
-    /// Bound of the batches that wait for the bus, in bytes; beyond it the oldest is dropped and counted.
+    /// Bound of the batches that wait for the bus in memory, in bytes; beyond it the oldest is dropped and counted. With
+    /// a spill, batches go to disk beyond half of it.
     pub queue_bytes: u64,
+    /// Where batches go that memory has no room for; absent: nowhere.
+    pub spill: Option<SpillOptions>,
     /// Shortest time between two publishes of a shard, unless a batch is full. At most 50 ms.
     pub linger: Duration,
-    /// How long a stopping worker tries to publish what it has heard; below the grace period of who stops it.
+    /// How long a stopping worker reads on until another instance of its slot has joined its channels; 0: not at all.
     pub drain_limit: Duration,
+    /// How long a stopping worker tries to publish what it has heard, after it has stopped reading.
+    pub publish_limit: Duration,
+}
+
+/// Where batches wait on disk.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SpillOptions {
+    /// The folder; several instances may share it.
+    pub dir: PathBuf,
+    /// Bound of this instance's files in it, in bytes; beyond it the oldest is dropped and counted.
+    pub limit_bytes: u64,
+}
+
+impl SpillOptions {
+    /// Ten minutes of 2,000 messages/s are about 400 MiB.
+    pub const LIMIT_BYTES: u64 = 1 << 30;
 }
 
 impl IngestOptions {
@@ -34,7 +53,9 @@ impl IngestOptions {
     /// The budget of the wire format: no event waits longer for company.
     pub const MAX_LINGER: Duration = Duration::from_millis(50);
     /// Kubernetes grants 30 s unless told otherwise.
-    pub const DRAIN_LIMIT: Duration = Duration::from_secs(20);
+    pub const PUBLISH_LIMIT: Duration = Duration::from_secs(20);
+    /// The same after a hand-over: whoever grants time for that leaves ten seconds for the rest.
+    pub const PUBLISH_LIMIT_AFTER_HAND_OVER: Duration = Duration::from_secs(8);
 
     /// Options with the defaults for everything that has one.
     #[must_use]
@@ -46,8 +67,10 @@ impl IngestOptions {
             twitch,
             pod_uid: None,
             queue_bytes: Self::QUEUE_BYTES,
+            spill: None,
             linger: Self::LINGER,
-            drain_limit: Self::DRAIN_LIMIT,
+            drain_limit: Duration::ZERO,
+            publish_limit: Self::PUBLISH_LIMIT,
         }
     }
 }

@@ -19,10 +19,14 @@ pub(super) struct Identity {
 }
 
 /// A batch that has its number.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Sealed {
+    /// Who numbered it: this instance, or one whose spill it has taken over.
+    pub(super) instance: u64,
     pub(super) number: u64,
     pub(super) events: usize,
+    /// It begins with a snapshot of what is heard, so that it can be understood without those before it.
+    pub(super) snapshot_first: bool,
     pub(super) payload: Bytes,
 }
 
@@ -35,6 +39,7 @@ pub(super) struct Packer {
     events: usize,
     /// Room for the events of a batch.
     capacity: usize,
+    snapshot_first: bool,
 }
 
 /// Appends an event as a batch holds it.
@@ -46,7 +51,17 @@ pub(super) fn encode(event: &Event, to: &mut Vec<u8>) {
 impl Packer {
     pub(super) fn new(identity: Arc<Identity>) -> Self {
         let capacity = MAX_BYTES - Batch::header_len(&identity.slot);
-        Self { identity, next_number: 1, body: Vec::new(), events: 0, capacity }
+        Self { identity, next_number: 1, body: Vec::new(), events: 0, capacity, snapshot_first: false }
+    }
+
+    /// Whose batches these are.
+    pub(super) fn instance(&self) -> u64 {
+        self.identity.instance
+    }
+
+    /// What comes now, into an open batch that is empty, is a snapshot.
+    pub(super) fn begin_with_snapshot(&mut self) {
+        self.snapshot_first = self.is_empty();
     }
 
     pub(super) fn is_empty(&self) -> bool {
@@ -69,11 +84,13 @@ impl Packer {
         }
         let number = self.next_number;
         self.next_number += 1;
-        let header =
-            Batch { slot: self.identity.slot.clone(), instance: self.identity.instance, number, events: Vec::new() };
+        let instance = self.identity.instance;
+        let header = Batch { slot: self.identity.slot.clone(), instance, number, events: Vec::new() };
         header.encode(&mut self.body).expect("a Vec grows as needed");
         let events = std::mem::take(&mut self.events);
-        Some(Sealed { number, events, payload: Bytes::from(std::mem::take(&mut self.body)) })
+        let snapshot_first = std::mem::take(&mut self.snapshot_first);
+        let payload = Bytes::from(std::mem::take(&mut self.body));
+        Some(Sealed { instance, number, events, snapshot_first, payload })
     }
 }
 

@@ -1,12 +1,17 @@
 //! Publishes the batches of one shard, one at a time, in the order of their numbers.
 //!
-//! A publish is repeated under its `Nats-Msg-Id` for as long as it takes: the stream takes it once, and nothing after it
-//! is published before. What waits meanwhile waits in the outlet.
+//! A publish is repeated under its `Nats-Msg-Id` for as long as it takes, whatever is wrong (no connection, no answer, a
+//! full stream, no stream): the stream takes it once, and nothing after it is published before. What waits meanwhile
+//! waits in the outlet. Longer after the first try than JetStream remembers ids, the stream may take it twice: its number
+//! tells the reader.
 
 use super::metrics::IngestMetrics;
 use super::outlet::Outlet;
 use super::packer::Sealed;
+use crate::protection::Protection;
+use async_nats::HeaderMap;
 use clamor_bus::Bus;
+use clamor_chat::wire::{SCHEMA, SCHEMA_HEADER};
 use rand::RngExt as _;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -19,7 +24,6 @@ pub(super) struct Publisher {
     pub(super) bus: Bus,
     pub(super) outlet: Arc<Outlet>,
     pub(super) metrics: Arc<IngestMetrics>,
-    pub(super) instance: u64,
     pub(super) shard: u16,
 }
 
@@ -27,17 +31,26 @@ impl Publisher {
     /// Ends when the outlet is closed and this shard is empty.
     pub(super) async fn run(self) {
         while let Some(batch) = self.outlet.next(self.shard).await {
-            self.publish(batch).await;
+            let started = Instant::now();
+            let id = message_id(batch.instance, self.shard, batch.number);
+            if Protection::Acknowledgement.is_on() {
+                self.publish(&id, &batch).await;
+            } else {
+                self.publish_and_forget(&id, &batch).await;
+            }
+            self.outlet.published(self.shard);
+            self.metrics.publish_seconds.observe(started.elapsed().as_secs_f64());
+            self.metrics.batches_published.inc();
+            self.metrics.events_published.inc_by(batch.events as u64);
         }
     }
 
-    async fn publish(&self, batch: Sealed) {
-        let id = message_id(self.instance, self.shard, batch.number);
-        let started = Instant::now();
+    /// Tries until the stream has it.
+    async fn publish(&self, id: &str, batch: &Sealed) {
         let mut failures = 0;
         loop {
             self.connected().await;
-            match self.bus.publish_batch(self.shard, &id, batch.payload.clone()).await {
+            match self.bus.publish_batch(self.shard, id, batch.payload.clone()).await {
                 Ok(_) => break,
                 Err(error) => {
                     self.metrics.publish_failures.inc();
@@ -53,9 +66,16 @@ impl Publisher {
         if failures > 0 {
             tracing::info!(shard = self.shard, failures, "batches are taken again");
         }
-        self.metrics.publish_seconds.observe(started.elapsed().as_secs_f64());
-        self.metrics.batches_published.inc();
-        self.metrics.events_published.inc_by(batch.events as u64);
+    }
+
+    /// What the fault suite must notice: whatever becomes of it, it counts as published.
+    async fn publish_and_forget(&self, id: &str, batch: &Sealed) {
+        self.connected().await;
+        let mut headers = HeaderMap::new();
+        headers.insert(async_nats::header::NATS_MESSAGE_ID, id);
+        headers.insert(SCHEMA_HEADER, SCHEMA);
+        let subject = self.bus.names().batch(self.shard);
+        let _forgotten = self.bus.client().publish_with_headers(subject, headers, batch.payload.clone()).await;
     }
 
     /// Waits for a connection: a client that has none keeps what it is given, and every attempt would be kept again.

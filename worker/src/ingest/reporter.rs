@@ -1,6 +1,7 @@
 //! Writes reports, the newest only: what could not be written is outdated by the next.
 
 use super::options::IngestOptions;
+use super::succession::Succession;
 use clamor_bus::Bus;
 use clamor_bus::report::{ChannelReport, Report};
 use std::time::Duration;
@@ -28,6 +29,11 @@ impl Speaker {
             pod_uid: options.pod_uid.clone(),
             started_at_ms,
         }
+    }
+
+    /// Who waits for its successor.
+    pub(super) fn succession(&self) -> Succession {
+        Succession::new(&self.slot, &self.instance, self.started_at_ms)
     }
 
     pub(super) fn report(

@@ -2,6 +2,7 @@
 
 use super::connection::Connections;
 use super::dial::{Dialer, DialerError};
+use super::hand_over::{Sign, TakeOver, Until};
 use super::hub::Hub;
 use super::joins::Joins;
 use super::metrics::IngestMetrics;
@@ -12,6 +13,7 @@ use super::packer::Identity;
 use super::publisher::Publisher;
 use super::reporter::{self, Speaker};
 use super::shared::{Account, Shared};
+use super::spill::{Spill, SpillError, mover};
 use super::{marks, wall_ms};
 use crate::health::Health;
 use clamor_bus::report::Report;
@@ -47,6 +49,9 @@ pub enum IngestError {
     /// A Twitch setting is unusable.
     #[error(transparent)]
     Twitch(#[from] DialerError),
+    /// The folder of the spill is unusable.
+    #[error(transparent)]
+    Spill(#[from] SpillError),
     /// Two roles of one registry.
     #[error("failed to register metrics")]
     Metrics(#[from] prometheus::Error),
@@ -58,8 +63,8 @@ pub enum IngestError {
     },
 }
 
-/// Reads chat until `shutdown`, then drains: reading stops, what was heard is published within the drain limit, the
-/// report is deleted.
+/// Reads chat until `shutdown`, and within the drain limit until a successor does; then drains: reading stops, what was
+/// heard is published within the publish limit, or spilled, and the report is deleted.
 ///
 /// # Errors
 /// A setting that cannot work, or a part that ended unexpectedly. Twitch or the bus being away is no error: it is
@@ -70,9 +75,13 @@ pub async fn run(
     health: Health,
     shutdown: CancellationToken,
 ) -> Result<(), IngestError> {
-    let (mut role, news) = Role::start(options, &registry, health)?;
-    let result = role.follow(news, &shutdown).await;
-    role.drain().await;
+    let (mut role, mut news) = Role::start(options, &registry, health)?;
+    let mut result = role.follow(&mut news, Until::Shutdown(&shutdown)).await;
+    let stopped_at = Instant::now();
+    if result.is_ok() && !role.options.drain_limit.is_zero() {
+        result = role.hand_over(&mut news).await;
+    }
+    role.drain(stopped_at).await;
     result
 }
 
@@ -82,11 +91,13 @@ struct Role {
     health: Health,
     shared: Arc<Shared>,
     hub: Hub,
+    spill: Option<Arc<Spill>>,
     speaker: Speaker,
+    draining: bool,
     reports: watch::Sender<Option<Report>>,
     reporter: JoinSet<()>,
     publishers: JoinSet<()>,
-    /// Marks and JOINs: until the drain.
+    /// Marks, JOINs and the spill: until the drain.
     tasks: JoinSet<()>,
 }
 
@@ -99,7 +110,9 @@ impl Role {
         let instance = rand::random();
         let speaker = Speaker::new(&options, instance, wall_ms());
         let (news, waiting_news) = mpsc::channel(WAITING_NEWS);
-        let shared = Arc::new(share(&options, instance, registry, news)?);
+        let metrics = Arc::new(IngestMetrics::new(registry)?);
+        let spill = open_spill(&options, instance, &metrics)?;
+        let shared = Arc::new(share(&options, instance, spill.clone(), metrics, news)?);
         tracing::info!(slot = options.slot, instance = format!("{instance:016x}"), "ingest started");
         health.waiting_for(CONDITION, "no assignment yet");
         health.register_loop(LOOP, LOOP_LIMIT);
@@ -109,8 +122,10 @@ impl Role {
         let role = Self {
             hub: Hub::new(Arc::clone(&shared), &options.twitch),
             reporter: one(reporter::run(options.bus.clone(), speaker.clone(), to_write)),
-            publishers: publishers(&options, &shared, instance),
-            tasks: tasks(&shared, &health),
+            publishers: publishers(&options, &shared),
+            tasks: tasks(&shared, spill.as_ref(), &health),
+            spill,
+            draining: false,
             options,
             health,
             shared,
@@ -120,11 +135,23 @@ impl Role {
         Ok((role, waiting_news))
     }
 
+    /// Reads on until a successor does, or the limit is reached.
+    async fn hand_over(&mut self, waiting_news: &mut mpsc::Receiver<News>) -> Result<(), IngestError> {
+        tracing::info!(limit_s = self.options.drain_limit.as_secs(), "told to stop: reading on until a successor does");
+        self.draining = true;
+        let take_over = TakeOver {
+            succession: self.speaker.succession(),
+            reports: self.options.bus.watch_reports(),
+            deadline: Instant::now() + self.options.drain_limit,
+        };
+        self.follow(waiting_news, Until::TakenOver(take_over)).await
+    }
+
     /// The hub's loop.
     async fn follow(
         &mut self,
-        mut waiting_news: mpsc::Receiver<News>,
-        shutdown: &CancellationToken,
+        waiting_news: &mut mpsc::Receiver<News>,
+        mut until: Until<'_>,
     ) -> Result<(), IngestError> {
         let mut assignments = self.options.bus.watch_assignment(&self.options.slot);
         let mut ticks = tokio::time::interval(Duration::from_secs(1));
@@ -132,9 +159,12 @@ impl Role {
         let mut news = Vec::with_capacity(NEWS_AT_ONCE);
         let mut report_at = Instant::now();
         let mut ready = false;
-        loop {
+        while !until.is_over(&self.hub, &self.shared.connections) {
             tokio::select! {
-                () = shutdown.cancelled() => return Ok(()),
+                sign = until.next() => match sign {
+                    Sign::Now => return Ok(()),
+                    Sign::Said(change) => until.hear(&change, &self.hub),
+                },
                 assignment = assignments.next() => match assignment {
                     Some(assignment) => self.hub.follow(&assignment),
                     None => return Err(IngestError::Ended { part: "watch of the assignment" }),
@@ -147,10 +177,10 @@ impl Role {
                     self.hub.tick();
                 }
                 () = tokio::time::sleep_until(report_at) => {
-                    self.report(false);
+                    self.report();
                     report_at = Instant::now() + REPORT_EVERY;
                 }
-                _ = self.tasks.join_next() => return Err(IngestError::Ended { part: "marks or JOINs" }),
+                _ = self.tasks.join_next() => return Err(IngestError::Ended { part: "marks, JOINs or spill" }),
                 _ = self.publishers.join_next() => return Err(IngestError::Ended { part: "publishers" }),
                 _ = self.reporter.join_next() => return Err(IngestError::Ended { part: "reporter" }),
             }
@@ -159,6 +189,7 @@ impl Role {
             }
             ready = ready || self.judge_readiness();
         }
+        Ok(())
     }
 
     /// Ready once every channel is classified; and stays so, whatever is assigned later.
@@ -173,25 +204,26 @@ impl Role {
         false
     }
 
-    fn report(&mut self, draining: bool) {
-        let report = self.speaker.report(wall_ms(), draining, self.hub.report());
+    fn report(&mut self) {
+        let report = self.speaker.report(wall_ms(), self.draining, self.hub.report());
         self.reports.send_replace(Some(report));
     }
 
-    async fn drain(mut self) {
+    async fn drain(mut self, stopped_at: Instant) {
         let started = Instant::now();
-        self.report(true);
+        self.draining = true;
+        self.report();
         self.hub.leave();
         if tokio::time::timeout(CLOSE_LIMIT, self.shared.connections.all_ended()).await.is_err() {
             tracing::warn!(connections = self.shared.connections.len(), "connections did not end in time");
         }
         self.tasks.shutdown().await;
         self.shared.outlet.close();
-        let rest = self.options.drain_limit.saturating_sub(started.elapsed());
-        if tokio::time::timeout(rest, all(&mut self.publishers)).await.is_err() {
+        let deadline = (stopped_at + self.options.publish_limit)
+            .max(stopped_at + self.options.drain_limit + IngestOptions::PUBLISH_LIMIT_AFTER_HAND_OVER);
+        if tokio::time::timeout_at(deadline, all(&mut self.publishers)).await.is_err() {
             self.publishers.shutdown().await;
-            let events = self.shared.outlet.abandon();
-            tracing::error!(events, "the bus did not take everything in time: chat is lost, and shows as a gap");
+            self.keep_the_rest().await;
         }
         drop(self.reports);
         all(&mut self.reporter).await;
@@ -199,18 +231,50 @@ impl Role {
         self.health.end_loop(marks::LOOP);
         tracing::info!(milliseconds = started.elapsed().as_millis(), "ingest drained");
     }
+
+    /// What the bus did not take: onto the disk, where there is one, for the next instance; else it is lost.
+    async fn keep_the_rest(&self) {
+        let outlet = Arc::clone(&self.shared.outlet);
+        if let Some(spill) = self.spill.clone() {
+            let spilled = tokio::task::spawn_blocking(move || {
+                outlet.spill_all(&spill);
+                spill.sync();
+                spill.show();
+                spill.bytes()
+            });
+            let bytes = spilled.await.unwrap_or_default();
+            tracing::warn!(
+                bytes,
+                "the bus did not take everything in time: the rest stays in SPILL_DIR for the next instance"
+            );
+        }
+        let events = self.shared.outlet.abandon();
+        if events > 0 {
+            tracing::error!(events, "the bus did not take everything in time: chat is lost, and shows as a gap");
+        }
+    }
+}
+
+fn open_spill(
+    options: &IngestOptions,
+    instance: u64,
+    metrics: &Arc<IngestMetrics>,
+) -> Result<Option<Arc<Spill>>, IngestError> {
+    let Some(spill) = &options.spill else { return Ok(None) };
+    let pipeline = options.bus.names().pipeline();
+    Ok(Spill::open(spill, pipeline, (instance, options.shards.max(1)), metrics)?.map(Arc::new))
 }
 
 fn share(
     options: &IngestOptions,
     instance: u64,
-    registry: &Registry,
+    spill: Option<Arc<Spill>>,
+    metrics: Arc<IngestMetrics>,
     news: mpsc::Sender<News>,
 ) -> Result<Shared, IngestError> {
-    let metrics = Arc::new(IngestMetrics::new(registry)?);
     let identity = Identity { slot: options.slot.clone(), instance };
     let linger = options.linger.min(IngestOptions::MAX_LINGER);
-    let outlet = Outlet::new(identity, options.shards, options.queue_bytes, linger, Arc::clone(&metrics));
+    let outlet = Outlet::new(identity, options.shards, options.queue_bytes, linger, spill, Arc::clone(&metrics));
     Ok(Shared {
         account: Account::new(&options.twitch),
         dialer: Dialer::new(&options.twitch)?,
@@ -222,18 +286,17 @@ fn share(
     })
 }
 
-fn publishers(options: &IngestOptions, shared: &Shared, instance: u64) -> JoinSet<()> {
+fn publishers(options: &IngestOptions, shared: &Shared) -> JoinSet<()> {
     let publisher = |shard| Publisher {
         bus: options.bus.clone(),
         outlet: Arc::clone(&shared.outlet),
         metrics: Arc::clone(&shared.metrics),
-        instance,
         shard,
     };
     (0..shared.outlet.shards()).map(|shard| publisher(shard).run()).collect()
 }
 
-fn tasks(shared: &Shared, health: &Health) -> JoinSet<()> {
+fn tasks(shared: &Shared, spill: Option<&Arc<Spill>>, health: &Health) -> JoinSet<()> {
     let connections: Arc<Connections> = Arc::clone(&shared.connections);
     let mut tasks = one(marks::run(
         Arc::clone(&connections),
@@ -241,6 +304,9 @@ fn tasks(shared: &Shared, health: &Health) -> JoinSet<()> {
         Arc::clone(&shared.metrics),
         health.clone(),
     ));
+    if let Some(spill) = spill {
+        tasks.spawn(mover::run(Arc::clone(&shared.outlet), Arc::clone(spill)));
+    }
     tasks.spawn(Arc::clone(&shared.joins).run(connections, shared.news.clone(), Arc::clone(&shared.metrics)));
     tasks
 }

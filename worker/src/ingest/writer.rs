@@ -50,6 +50,7 @@ async fn write(connection: &Connection, lines: &mut mpsc::Receiver<String>, writ
                     return cause;
                 }
             }
+            () = connection.answered() => {}
             () = tokio::time::sleep_until(due.into()) => {}
         }
     }
@@ -72,6 +73,7 @@ async fn send(writer: &mut Writer, lines: &mut Vec<String>) -> Result<(), Cause>
 mod tests {
     use super::super::allocation::ClientId;
     use super::super::connection::Connections;
+    use super::super::heard::SILENCE;
     use super::*;
     use tokio::io::{AsyncBufReadExt as _, BufReader};
 
@@ -85,6 +87,9 @@ mod tests {
         assert_eq!(read.next_line().await.unwrap().unwrap(), "JOIN #a");
         assert_eq!(read.next_line().await.unwrap().unwrap(), "PING :clamor-1");
         assert!(connection.ping_answered(token_of_pong("clamor-1").unwrap()).is_some());
+        // Long before an answer would have been missed.
+        let next = tokio::time::timeout(SILENCE * 4, read.next_line()).await.expect("silence is asked again");
+        assert_eq!(next.unwrap().unwrap(), "PING :clamor-2");
         connection.close(Cause::Released);
         task.await.unwrap();
         assert_eq!(read.next_line().await.unwrap(), None);

@@ -7,6 +7,7 @@
 //! | `env` | `DATABASE_URL`, `NATS_URL`, `HTTP_URL` of the run that is on, or was last; for a shell to source |
 //! | `clamor.log` | the log, while a table has the terminal |
 //! | `nats/`, `postgres/` | servers that standalone keeps, of live chat |
+//! | `spill/` | live chat that NATS has not taken yet |
 //! | `simulator/`, `replay-<hash>/` | the same of made-up and of recorded chat, so that they never mix |
 
 use super::StandaloneError;

@@ -19,7 +19,7 @@ use super::view::Watch;
 use crate::aggregate::lags::ChannelLags;
 use crate::aggregate::{self, AggregateOptions};
 use crate::config::{LogArgs, LogFormat, StreamArgs};
-use crate::ingest::{self, IngestOptions, TwitchOptions};
+use crate::ingest::{self, IngestOptions, SpillOptions, TwitchOptions};
 use crate::logging::{self, Sink};
 use crate::process::Process;
 use crate::store::Retention;
@@ -153,7 +153,9 @@ async fn pipeline(
         parts.add_passing("replay", |stop| async move { Ok(replay.follow(stop).await?) });
     }
     if let Some(twitch) = twitch(args, chat, simulator) {
-        let ingest = IngestOptions::new(LOCAL, bus, args.streams.shards, twitch);
+        let spill = SpillOptions { dir: chat.dir(data.path()).join("spill"), limit_bytes: SpillOptions::LIMIT_BYTES };
+        let ingest =
+            IngestOptions { spill: Some(spill), ..IngestOptions::new(LOCAL, bus, args.streams.shards, twitch) };
         let (registry, health) = (process.registry.clone(), process.health.clone());
         parts.add("ingest", |stop| async move { Ok(ingest::run(ingest, registry, health, stop).await?) });
     }

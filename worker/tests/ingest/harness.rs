@@ -101,7 +101,7 @@ impl World {
     pub(crate) async fn published_when(&self, what: &str, condition: impl Fn(&Published) -> bool) -> Published {
         eventually(what, LIMIT, async || {
             let published = self.published().await;
-            if condition(&published) { Ok(published) } else { Err(format!("{:?}", published.kinds())) }
+            if condition(&published) { Ok(published) } else { Err(published.summary()) }
         })
         .await
     }
@@ -120,6 +120,15 @@ impl Ingest {
         let (health, registry, shutdown) = (Health::default(), Registry::new(), CancellationToken::new());
         let task = tokio::spawn(ingest::run(options, registry.clone(), health.clone(), shutdown.clone()));
         Self { health, registry, shutdown, task }
+    }
+
+    /// Tells it to stop, and does not wait.
+    pub(crate) fn ask_to_stop(&self) {
+        self.shutdown.cancel();
+    }
+
+    pub(crate) fn has_ended(&self) -> bool {
+        self.task.is_finished()
     }
 
     /// Tells it to stop and waits until it has.
@@ -166,6 +175,18 @@ impl Published {
             .collect()
     }
 
+    /// The numbers that [`crate::wire::Peer::chat_many`] put in front of a channel's messages.
+    pub(crate) fn text_numbers(&self, channel_id: u64) -> Vec<usize> {
+        let number = |text: &str| text.split(' ').next().and_then(|number| number.parse().ok());
+        self.texts(channel_id).into_iter().filter_map(number).collect()
+    }
+
+    /// For who waits in vain.
+    fn summary(&self) -> String {
+        let kinds = self.kinds();
+        format!("{} events, the last of them {:?}", kinds.len(), &kinds[kinds.len().saturating_sub(20)..])
+    }
+
     /// The kinds of all events that say something about coverage, but for marks.
     pub(crate) fn kinds(&self) -> Vec<(u32, u64, &'static str)> {
         let named = self.events().map(|event| (event.connection, event.channel_id, name(event)));
@@ -185,6 +206,12 @@ impl Published {
             }
         }
         heard
+    }
+
+    /// Until when an instance said that it heard everything.
+    pub(crate) fn heard_until_by(&self, instance: u64) -> u64 {
+        let batches = self.batches.iter().filter(|(_, batch)| batch.instance == instance).cloned().collect();
+        Published { batches }.heard_until().into_values().max().unwrap_or_default()
     }
 
     /// When each connection joined a channel.

@@ -2,8 +2,11 @@
 //! server that speaks raw bytes.
 #![allow(clippy::unwrap_used, reason = "a test")]
 
+mod coverage;
+mod hand_over;
 mod harness;
 mod outage;
 mod protocol;
 mod simulated;
+mod spill;
 mod wire;

@@ -1,10 +1,10 @@
 //! With the simulator: its ledger says what must be in the streams.
 
-use crate::harness::{Published, World};
+use crate::harness::{Ingest, LIMIT, Published, SHARDS, SLOT, World};
 use clamor_bus::report::ChannelState;
 use clamor_chat::wire::{Event, NoticeKind, event::Kind};
 use clamor_simulator::{Config, Counts, Order, Simulator, TlsConfig};
-use clamor_worker::ingest::TwitchOptions;
+use clamor_worker::ingest::{IngestOptions, SpillOptions, TwitchOptions};
 use std::collections::BTreeMap;
 
 async fn simulator(channels: usize) -> Simulator {
@@ -151,4 +151,39 @@ async fn twitch_is_spoken_to_over_tls_under_a_ca_of_the_tests_own() {
     all_published(&world, &simulator).await;
     ingest.drain().await;
     assert_eq!(heard(&world.published().await), said(&simulator).await);
+}
+
+#[tokio::test]
+async fn an_outage_longer_than_memory_loses_nothing() {
+    let (mut world, simulator) = (World::new().await, simulator(200).await);
+    world.assign(1, &logins(200)).await;
+    let folder = world.servers.folder().join("spill");
+    let spill = SpillOptions { dir: folder.clone(), limit_bytes: 64 << 20 };
+    let options = IngestOptions {
+        queue_bytes: 2_000_000,
+        spill: Some(spill),
+        ..IngestOptions::new(SLOT, world.bus.clone(), SHARDS, options(&simulator))
+    };
+    let ingest = Ingest::start(options);
+    world.all_in(&logins(200), ChannelState::Joined).await;
+    say(&simulator, 1000.0, 1.0).await;
+    world.servers.kill_nats();
+    say(&simulator, 2000.0, 6.0).await;
+    clamor_testkit::eventually("batches on disk", LIMIT, async || {
+        let metrics = ingest.scrape();
+        let bytes = metrics.count("clamor_ingest_spill_bytes", &[]);
+        let segments = metrics.count("clamor_ingest_spill_segments", &[]);
+        if bytes > 1e6 && segments >= 2.0 { Ok(()) } else { Err(format!("{bytes} bytes, {segments} segments")) }
+    })
+    .await;
+    world.servers.restart_nats().await.unwrap();
+    say(&simulator, 500.0, 1.0).await;
+    all_published(&world, &simulator).await;
+    let metrics = ingest.drain().await;
+    let published = world.published().await;
+    published.assert_numbered();
+    assert_eq!(heard(&published), said(&simulator).await);
+    assert_eq!(metrics.count("clamor_ingest_events_dropped_total", &[]), 0.0);
+    let left = std::fs::read_dir(folder.join("test")).unwrap().count();
+    assert_eq!(left, 0, "the folder goes with the instance");
 }

@@ -3,6 +3,7 @@
 use crate::harness::LIMIT;
 use clamor_worker::ingest::TwitchOptions;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::{TcpListener, TcpStream};
@@ -16,6 +17,7 @@ pub(crate) struct Twitch {
 pub(crate) struct Peer {
     lines: mpsc::UnboundedReceiver<String>,
     writer: Arc<Mutex<OwnedWriteHalf>>,
+    deaf: Arc<AtomicBool>,
 }
 
 impl Twitch {
@@ -24,8 +26,12 @@ impl Twitch {
         Self { listener }
     }
 
+    pub(crate) fn address(&self) -> String {
+        self.listener.local_addr().unwrap().to_string()
+    }
+
     pub(crate) fn options(&self) -> TwitchOptions {
-        TwitchOptions::simulator(self.listener.local_addr().unwrap().to_string())
+        TwitchOptions::simulator(self.address())
     }
 
     /// Awaits the next connection.
@@ -48,8 +54,9 @@ impl Peer {
         let (reader, writer) = stream.into_split();
         let (sender, lines) = mpsc::unbounded_channel();
         let writer = Arc::new(Mutex::new(writer));
-        tokio::spawn(listen(reader, Arc::clone(&writer), sender));
-        Self { lines, writer }
+        let deaf: Arc<AtomicBool> = Arc::default();
+        tokio::spawn(listen(reader, Arc::clone(&writer), sender, Arc::clone(&deaf)));
+        Self { lines, writer, deaf }
     }
 
     /// Awaits the login and accepts it.
@@ -107,6 +114,18 @@ impl Peer {
         self.say(&format!("@{tags} :bob!bob@bob.tmi.twitch.tv PRIVMSG #{login} :{text}")).await;
     }
 
+    /// Many lines at once, numbered.
+    pub(crate) async fn chat_many(&self, login: &str, room: u64, numbers: std::ops::Range<usize>, padding: usize) {
+        for number in numbers {
+            self.chat(login, room, &format!("{number} {}", "x".repeat(padding))).await;
+        }
+    }
+
+    /// From now on PINGs get no answer, as on a connection whose other end has gone without a word.
+    pub(crate) fn fall_silent(&self) {
+        self.deaf.store(true, Ordering::Release);
+    }
+
     /// Closes the connection as a crashing server does.
     pub(crate) async fn hang_up(self) {
         self.writer.lock().await.shutdown().await.unwrap();
@@ -114,10 +133,18 @@ impl Peer {
 }
 
 /// Answers PINGs; the rest is the test's.
-async fn listen(reader: OwnedReadHalf, writer: Arc<Mutex<OwnedWriteHalf>>, lines: mpsc::UnboundedSender<String>) {
+async fn listen(
+    reader: OwnedReadHalf,
+    writer: Arc<Mutex<OwnedWriteHalf>>,
+    lines: mpsc::UnboundedSender<String>,
+    deaf: Arc<AtomicBool>,
+) {
     let mut reader = BufReader::new(reader).lines();
     while let Ok(Some(line)) = reader.next_line().await {
         if let Some(token) = line.strip_prefix("PING ") {
+            if deaf.load(Ordering::Acquire) {
+                continue;
+            }
             let answer = format!(":tmi.twitch.tv PONG tmi.twitch.tv {token}\r\n");
             if writer.lock().await.write_all(answer.as_bytes()).await.is_err() {
                 return;
