@@ -42,7 +42,7 @@ async fn join(channels: u64) -> Result<(u64, Duration)> {
     let servers = fleet::servers(Needs::Nats).await?;
     let options = SimulatorOptions::new(servers.folder()).program(fleet::program("clamor-simulator")?);
     let simulator = SimulatorProcess::start(options.flag("--channels", &channels)).await?;
-    let (bus, _) = fleet::bus(&servers).await?;
+    let (bus, _) = fleet::bus(servers.nats_url()).await?;
     let ingest = fleet::ingest("a", &servers, &simulator)?;
     eventually("ingest answers", JOINED_LIMIT, async || ingest.get("/livez").await.map(drop)).await;
     let channel = |number| AssignedChannel { login: format!("sim_{number}"), weight: 1 };

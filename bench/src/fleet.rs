@@ -141,20 +141,12 @@ pub async fn number(store: &PgPool, query: &str) -> Result<f64> {
     Ok(row.try_get(0)?)
 }
 
-/// The bus of the servers, with its streams made.
+/// The bus of a nats-server, with its streams made.
 ///
 /// # Errors
 /// When NATS refuses.
-pub async fn bus(servers: &Servers) -> Result<(Bus, StreamLimits)> {
-    let config = BusConfig {
-        url: servers.nats_url(),
-        ca_file: None,
-        creds_file: None,
-        user: None,
-        password_file: None,
-        pipeline: "clamor".to_owned(),
-        client_name: "bench".to_owned(),
-    };
+pub async fn bus(url: String) -> Result<(Bus, StreamLimits)> {
+    let config = BusConfig::open(url, "clamor", "bench");
     let bus = Bus::connect(&config).await?;
     let limits = StreamLimits { max_age: Duration::from_secs(86_400), max_bytes: 8 << 30 };
     bus.ensure(SHARDS, &limits).await?;
@@ -177,7 +169,7 @@ fn worker() -> Result<String> {
 
 /// Plans for the slots until the guard is dropped.
 async fn plan(servers: &Servers, simulator: &SimulatorProcess, shape: Shape) -> Result<DropGuard> {
-    let (bus, limits) = bus(servers).await?;
+    let (bus, limits) = bus(servers.nats_url()).await?;
     let ledger: Ledger = simulator.ledger().await?;
     let wish = |login: &str| {
         let channel =

@@ -81,7 +81,7 @@ pub async fn sockets() -> Result<Vec<Figure>> {
 /// When a process fails.
 pub async fn bus() -> Result<Vec<Figure>> {
     let servers = fleet::servers(Needs::Both).await?;
-    let (bus, _) = fleet::bus(&servers).await?;
+    let (bus, _) = fleet::bus(servers.nats_url()).await?;
     let waiting = precise(fill(&bus).await?);
     let began = Instant::now();
     let aggregate = fleet::aggregate(&servers)?;

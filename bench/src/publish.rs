@@ -1,13 +1,12 @@
 //! From socket to acknowledged publish: a server floods eight connections, ingest runs on one thread, a real nats-server
 //! takes the batches. What one core does is messages by CPU second of that thread, whoever else is busy.
-#![allow(clippy::unwrap_used, reason = "a measurement that fails by panicking")]
 
 use crate::budget::{Bar, Figure};
 use crate::counting::cpu_time;
 use crate::crowd::precise;
-use anyhow::Result;
+use crate::fleet::{self, SHARDS};
+use anyhow::{Context, Result, anyhow};
 use clamor_bus::assignment::{AssignedChannel, Assignment};
-use clamor_bus::{Bus, BusConfig, StreamLimits};
 use clamor_testkit::{Needs, Scrape, Servers, eventually};
 use clamor_worker::health::Health;
 use clamor_worker::ingest::{self, IngestOptions, TwitchOptions};
@@ -18,7 +17,6 @@ use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_util::sync::CancellationToken;
 
-const SHARDS: u16 = 4;
 /// Eight full clients.
 const CHANNELS: u64 = 720;
 const CHANNELS_PER_CLIENT: u64 = 90;
@@ -47,7 +45,8 @@ pub async fn speed() -> Result<Vec<Figure>> {
     published(&registry, 2 * CHANNELS + messages()).await;
     let wall = started.elapsed();
     shutdown.cancel();
-    let cpu = tokio::task::spawn_blocking(move || ingest.join().unwrap()).await?;
+    let ended = tokio::task::spawn_blocking(move || ingest.join()).await?;
+    let cpu = ended.map_err(|_| anyhow!("ingest panicked"))??;
     println!("socket to acknowledged publish: {} messages, {cpu:.2?} CPU, {wall:.2?} by the clock", messages());
     Ok(vec![Figure {
         name: "socket to acknowledged publish, one core",
@@ -63,39 +62,34 @@ fn messages() -> u64 {
 }
 
 /// Runs ingest on one thread; the CPU time that the thread has used.
-fn run_on_this_thread(url: String, address: String, registry: Registry, shutdown: CancellationToken) -> Duration {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+fn run_on_this_thread(
+    url: String,
+    address: String,
+    registry: Registry,
+    shutdown: CancellationToken,
+) -> Result<Duration> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
-        let config = BusConfig {
-            url,
-            ca_file: None,
-            creds_file: None,
-            user: None,
-            password_file: None,
-            pipeline: "bench".to_owned(),
-            client_name: "bench".to_owned(),
-        };
-        let bus = Bus::connect(&config).await.unwrap();
-        let limits = StreamLimits { max_age: Duration::from_secs(86_400), max_bytes: 2 << 30 };
-        bus.ensure(SHARDS, &limits).await.unwrap();
+        let (bus, _) = fleet::bus(url).await?;
         let channel = |number| AssignedChannel { login: format!("channel_{number}"), weight: 1 };
         let assignment = Assignment { revision: 1, channels: (0..CHANNELS).map(channel).collect() };
-        bus.put_assignment("bench", &assignment).await.unwrap();
+        bus.put_assignment("bench", &assignment).await?;
         // A slow disk must not make it drop.
         let queue_bytes = 1 << 30;
         let options = IngestOptions {
             queue_bytes,
             ..IngestOptions::new("bench", bus, SHARDS, TwitchOptions::simulator(address))
         };
-        ingest::run(options, registry, Health::default(), shutdown).await.unwrap();
-    });
-    cpu_time()
+        ingest::run(options, registry, Health::default(), shutdown).await?;
+        Ok(cpu_time())
+    })
 }
 
 async fn published(registry: &Registry, events: u64) {
     eventually("all is published", LIMIT, async || {
-        let text = String::from_utf8(clamor_worker::metrics::text(registry)).unwrap();
-        let published = Scrape::parse(&text).count("clamor_ingest_events_published_total", &[]);
+        let text = clamor_worker::metrics::text(registry);
+        let published =
+            Scrape::parse(&String::from_utf8_lossy(&text)).count("clamor_ingest_events_published_total", &[]);
         let missing = precise(events) - published;
         if missing <= 0.0 { Ok(()) } else { Err(format!("{missing} are missing")) }
     })
@@ -103,28 +97,32 @@ async fn published(registry: &Registry, events: u64) {
 }
 
 async fn serve(listener: TcpListener, flood: CancellationToken) {
-    loop {
-        let (stream, _) = listener.accept().await.unwrap();
-        tokio::spawn(speak(stream, flood.clone()));
+    while let Ok((stream, _)) = listener.accept().await {
+        let flood = flood.clone();
+        tokio::spawn(async move {
+            if let Err(error) = speak(stream, flood).await {
+                eprintln!("a flooded connection ended: {error:#}");
+            }
+        });
     }
 }
 
 /// Admits everybody everywhere, then says its lines.
-async fn speak(stream: TcpStream, flood: CancellationToken) {
+async fn speak(stream: TcpStream, flood: CancellationToken) -> Result<()> {
     let (reader, mut writer) = stream.into_split();
     let mut lines = BufReader::new(reader).lines();
     let mut joined = Vec::new();
     loop {
         let line = tokio::select! {
-            line = lines.next_line() => line.unwrap(),
+            line = lines.next_line() => line?,
             () = flood.cancelled() => break,
         };
-        let Some(line) = line else { return };
+        let Some(line) = line else { return Ok(()) };
         let answer = match line.split_once(' ') {
             Some(("NICK", nick)) => format!(":tmi.twitch.tv 001 {nick} :Welcome, GLHF!\r\n"),
             Some(("PING", token)) => format!(":tmi.twitch.tv PONG tmi.twitch.tv {token}\r\n"),
             Some(("JOIN", channel)) => {
-                let room: u64 = channel.strip_prefix("#channel_").unwrap().parse().unwrap();
+                let room: u64 = channel.strip_prefix("#channel_").context("a JOIN of another channel")?.parse()?;
                 joined.push(room);
                 format!(
                     ":me!me@me.tmi.twitch.tv JOIN {channel}\r\n@emote-only=0;followers-only=-1;r9k=0;room-id={};slow=0;\
@@ -134,21 +132,22 @@ async fn speak(stream: TcpStream, flood: CancellationToken) {
             }
             _ => continue,
         };
-        writer.write_all(answer.as_bytes()).await.unwrap();
+        writer.write_all(answer.as_bytes()).await?;
     }
-    let said = chat(&joined);
+    let said = chat(&joined)?;
     for _ in 0..ROUNDS {
-        writer.write_all(said.as_bytes()).await.unwrap();
+        writer.write_all(said.as_bytes()).await?;
     }
     while let Ok(Some(_)) = lines.next_line().await {}
+    Ok(())
 }
 
 /// Lines as Twitch sends them, with an emote in every third.
-fn chat(rooms: &[u64]) -> String {
+fn chat(rooms: &[u64]) -> Result<String> {
     let mut said = String::new();
-    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_millis();
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH)?.as_millis();
     for number in 0..LINES {
-        let room = rooms[usize::try_from(number * 7919).unwrap() % rooms.len()];
+        let room = rooms[usize::try_from(number * 7919)? % rooms.len()];
         let emotes = if number.is_multiple_of(3) { "25:0-4" } else { "" };
         let id = rand::random::<u64>() >> 16;
         let chatter = number % 500;
@@ -161,8 +160,7 @@ fn chat(rooms: &[u64]) -> String {
              PRIVMSG #channel_{room} :Kappa this is what people say when they say something\r\n",
             1000 + room,
             5000 + chatter,
-        )
-        .unwrap();
+        )?;
     }
-    said
+    Ok(said)
 }

@@ -32,6 +32,22 @@ pub struct BusConfig {
     pub client_name: String,
 }
 
+impl BusConfig {
+    /// A server that asks for no login, under an authority that the system knows or without TLS.
+    #[must_use]
+    pub fn open(url: impl Into<String>, pipeline: &str, client_name: &str) -> Self {
+        Self {
+            url: url.into(),
+            ca_file: None,
+            creds_file: None,
+            user: None,
+            password_file: None,
+            pipeline: pipeline.to_owned(),
+            client_name: client_name.to_owned(),
+        }
+    }
+}
+
 /// A connection and the names of a pipeline. Clones share the connection.
 #[derive(Debug, Clone)]
 pub struct Bus {

@@ -40,15 +40,7 @@ async fn server(auth: NatsAuth) -> Server {
 }
 
 fn config(url: String) -> BusConfig {
-    BusConfig {
-        url,
-        ca_file: None,
-        creds_file: None,
-        user: None,
-        password_file: None,
-        pipeline: "test".to_owned(),
-        client_name: "bus-test".to_owned(),
-    }
+    BusConfig::open(url, "test", "bus-test")
 }
 
 async fn bus(server: &Server) -> Bus {

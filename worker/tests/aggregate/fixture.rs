@@ -43,15 +43,7 @@ impl Pipeline {
         // Shown where a test fails.
         let _ = tracing_subscriber::fmt().with_test_writer().try_init();
         let servers = Servers::start().await?;
-        let config = BusConfig {
-            url: servers.nats_url(),
-            ca_file: None,
-            creds_file: None,
-            user: None,
-            password_file: None,
-            pipeline: "test".to_owned(),
-            client_name: "test".to_owned(),
-        };
+        let config = BusConfig::open(servers.nats_url(), "test", "test");
         let bus = Bus::connect(&config).await?;
         let store = Store::connect(&StoreConfig::new(servers.database_url())).await?;
         store.migrate().await?;

@@ -27,15 +27,7 @@ pub(crate) struct World {
 impl World {
     pub(crate) async fn new() -> Self {
         let servers = Servers::start_only(Needs::Nats).await.unwrap();
-        let config = BusConfig {
-            url: servers.nats_url(),
-            ca_file: None,
-            creds_file: None,
-            user: None,
-            password_file: None,
-            pipeline: "test".to_owned(),
-            client_name: "test".to_owned(),
-        };
+        let config = BusConfig::open(servers.nats_url(), "test", "test");
         let bus = eventually("the bus", LIMIT, async || Bus::connect(&config).await).await;
         let limits = StreamLimits { max_age: Duration::from_secs(86_400), max_bytes: 256 << 20 };
         bus.ensure(SHARDS, &limits).await.unwrap();

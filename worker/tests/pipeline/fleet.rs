@@ -132,15 +132,7 @@ impl Fleet {
 
 /// Plans for both slots until the guard is dropped.
 async fn plan(servers: &Servers, simulator: &SimulatorProcess) -> (watch::Receiver<Arc<Vec<Seen>>>, DropGuard) {
-    let config = BusConfig {
-        url: servers.nats_url(),
-        ca_file: None,
-        creds_file: None,
-        user: None,
-        password_file: None,
-        pipeline: "clamor".to_owned(),
-        client_name: "planner".to_owned(),
-    };
+    let config = BusConfig::open(servers.nats_url(), "clamor", "planner");
     let bus = Bus::connect(&config).await.unwrap();
     let limits = StreamLimits { max_age: Duration::from_secs(86_400), max_bytes: 1 << 30 };
     bus.ensure(SHARDS, &limits).await.unwrap();
