@@ -2,23 +2,12 @@
 
 #![allow(clippy::unwrap_used, missing_docs, reason = "a bench fails by panicking")]
 
-use clamor_bench::phrases::{SAMPLE, patterns};
-use clamor_chat::event::{Parsed, parse};
+use clamor_bench::phrases::{SAMPLE, events, patterns, texts};
+use clamor_chat::event::parse;
 use clamor_chat::phrase::{ActiveSet, Matcher, Scratch, Spec};
-use clamor_chat::wire::event::Kind;
 use clamor_chat::wire::{self, Batch, Event};
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use std::hint::black_box;
-
-fn events() -> Vec<Event> {
-    SAMPLE
-        .lines()
-        .map(|line| match parse(line.as_bytes(), 0).unwrap() {
-            Parsed::Chat { event, .. } => event,
-            Parsed::Protocol => panic!("not chat: {line}"),
-        })
-        .collect()
-}
 
 fn batches() -> Vec<Batch> {
     let batch = |chunk: &[Event]| Batch { slot: "slot".to_owned(), instance: 7, number: 1, events: chunk.to_vec() };
@@ -56,14 +45,7 @@ fn lines(criterion: &mut Criterion) {
 }
 
 fn phrases(criterion: &mut Criterion) {
-    let events = events();
-    let texts: Vec<&str> = events
-        .iter()
-        .filter_map(|event| match &event.kind {
-            Some(Kind::Message(message)) => Some(message.text.as_str()),
-            _ => None,
-        })
-        .collect();
+    let texts = texts();
     let mut group = criterion.benchmark_group("phrases");
     group.throughput(Throughput::Elements(texts.len() as u64));
     for (name, count, popular) in [("match", 10, true), ("match", 10_000, true), ("scan", 10_000, false)] {

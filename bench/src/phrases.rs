@@ -6,6 +6,7 @@ use crate::crowd::precise;
 use anyhow::Result;
 use clamor_chat::event::{Parsed, parse};
 use clamor_chat::phrase::{ActiveSet, Matcher, Scratch, Spec};
+use clamor_chat::wire::Event;
 use clamor_chat::wire::event::Kind;
 use std::hint::black_box;
 use std::time::Duration;
@@ -17,17 +18,24 @@ const PATTERNS: usize = 10_000;
 const PASSES: u32 = 200;
 const ROUNDS: usize = 7;
 
-/// The texts of the recorded messages.
+/// The recorded messages.
 #[must_use]
-pub fn texts() -> Vec<String> {
-    let text = |line: &str| match parse(line.as_bytes(), 0) {
-        Ok(Parsed::Chat { event, .. }) => match event.kind {
-            Some(Kind::Message(message)) => Some(message.text),
-            _ => None,
-        },
+pub fn events() -> Vec<Event> {
+    let event = |line: &str| match parse(line.as_bytes(), 0) {
+        Ok(Parsed::Chat { event, .. }) => Some(event),
         _ => None,
     };
-    SAMPLE.lines().filter_map(text).collect()
+    SAMPLE.lines().filter_map(event).collect()
+}
+
+/// Their texts.
+#[must_use]
+pub fn texts() -> Vec<String> {
+    let text = |event: Event| match event.kind {
+        Some(Kind::Message(message)) => Some(message.text),
+        _ => None,
+    };
+    events().into_iter().filter_map(text).collect()
 }
 
 /// The cost of a recorded message against 10,000 patterns: the best of a few rounds, by the thread's CPU time.
