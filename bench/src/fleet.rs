@@ -148,7 +148,7 @@ pub async fn number(store: &PgPool, query: &str) -> Result<f64> {
 pub async fn bus(url: String) -> Result<(Bus, StreamLimits)> {
     let config = BusConfig::open(url, "clamor", "bench");
     let bus = Bus::connect(&config).await?;
-    let limits = StreamLimits { max_age: Duration::from_secs(86_400), max_bytes: 8 << 30 };
+    let limits = StreamLimits { max_age: Duration::from_secs(86_400), max_bytes: 1 << 30 };
     bus.ensure(SHARDS, &limits).await?;
     Ok((bus, limits))
 }
