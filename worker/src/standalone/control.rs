@@ -21,7 +21,7 @@ use clamor_bus::set::{Plan as ShardPlan, WantedChannel};
 use clamor_bus::{Bus, BusError, SetError, StreamLimits};
 use clamor_chat::wire::Directive;
 use futures::{FutureExt, StreamExt};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use thiserror::Error;
@@ -31,8 +31,11 @@ use tokio_util::sync::CancellationToken;
 const LOOP: &str = "planner";
 /// A turn may wait for some requests of 5 s each.
 const LOOP_LIMIT: Duration = Duration::from_secs(120);
-/// The design's limit: a shard's plan changes at most twice a second.
-const DIRECTIVE_PAUSE: Duration = Duration::from_millis(500);
+/// A shard's plan changes at most twice a second. The first two changes after a rest wait for nothing: an edit must
+/// count within a second, also right after another one.
+const DIRECTIVES: usize = 2;
+/// In which so many directives may be written.
+const DIRECTIVES_WITHIN: Duration = Duration::from_secs(1);
 /// How often what the bus has is read back.
 const LOOK_AGAIN: Duration = Duration::from_secs(10);
 /// How long slots of other processes have to report themselves before channels are placed: they do so every 5 s.
@@ -99,7 +102,8 @@ struct Planner {
     asked_ms: BTreeMap<String, u64>,
     /// The phrase set that was stored last, by its content.
     phrases: Option<(clamor_bus::set::PhraseSet, String)>,
-    directed: Option<Instant>,
+    /// When the last directives were written, the oldest first; at most [`DIRECTIVES`].
+    directed: VecDeque<Instant>,
     warned: BTreeSet<String>,
 }
 
@@ -200,7 +204,7 @@ impl Planner {
             placed: Placement::new(),
             asked_ms: BTreeMap::new(),
             phrases: None,
-            directed: None,
+            directed: VecDeque::with_capacity(DIRECTIVES),
             warned: BTreeSet::new(),
         }
     }
@@ -328,10 +332,14 @@ impl Planner {
         if due.is_empty() {
             return Ok(None);
         }
-        if let Some(soon) = self.directed.map(|at| at + DIRECTIVE_PAUSE).filter(|soon| *soon > Instant::now()) {
-            return Ok(Some(soon));
+        if self.directed.len() == DIRECTIVES {
+            let soon = self.directed[0] + DIRECTIVES_WITHIN;
+            if soon > Instant::now() {
+                return Ok(Some(soon));
+            }
+            self.directed.pop_front();
         }
-        self.directed = Some(Instant::now());
+        self.directed.push_back(Instant::now());
         for (shard, plan) in due {
             self.publish(shard, plan).await?;
         }

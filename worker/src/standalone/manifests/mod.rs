@@ -25,9 +25,9 @@ const LOOP: &str = "manifests";
 const LOOP_LIMIT: Duration = Duration::from_secs(60);
 /// How often the folder is looked at: with the second look and the planner's turn, a change takes effect well within
 /// a second.
-const LOOK_EVERY: Duration = Duration::from_millis(250);
+const LOOK_EVERY: Duration = Duration::from_millis(150);
 /// And how soon again when something is changing.
-const LOOK_AGAIN: Duration = Duration::from_millis(100);
+const LOOK_AGAIN: Duration = Duration::from_millis(60);
 /// Beyond so many names a change is only counted in the log.
 const NAMED: usize = 10;
 
