@@ -10,13 +10,28 @@ use std::time::Duration;
 use clamor_servers::{Binaries, Nats, NatsOptions, Postgres, PostgresOptions, ServerError};
 use tokio::signal::unix::{SignalKind, signal};
 
+const USAGE: &str = "\
+usage: clamor-servers DIR
+
+Keeps a nats-server and a PostgreSQL in DIR until Ctrl-C or SIGTERM, and prints their addresses as lines of a shell:
+  clamor-servers /tmp/servers > servers.env &
+  . servers.env && psql \"$DATABASE_URL\"";
+
 const STOP_LIMIT: Duration = Duration::from_secs(30);
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> ExitCode {
-    let Some(dir) = std::env::args_os().nth(1).map(PathBuf::from) else {
-        eprintln!("usage: clamor-servers DIR");
-        return ExitCode::from(2);
+    let args: Vec<_> = std::env::args_os().skip(1).collect();
+    let dir = match args.as_slice() {
+        [dir] if !dir.as_encoded_bytes().starts_with(b"-") => PathBuf::from(dir),
+        [flag] if flag == "--help" || flag == "-h" => {
+            println!("{USAGE}");
+            return ExitCode::SUCCESS;
+        }
+        _ => {
+            eprintln!("{USAGE}");
+            return ExitCode::from(2);
+        }
     };
     match keep(&dir).await {
         Ok(()) => ExitCode::SUCCESS,
