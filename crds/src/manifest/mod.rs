@@ -87,17 +87,31 @@ impl Refusal {
     }
 
     fn unless_empty(reason: Reason, problems: Vec<Problem>) -> Result<(), Self> {
-        if problems.is_empty() { Ok(()) } else { Err(Self { reason, problems }) }
+        Self::unless_none([(reason, problems)])
+    }
+
+    /// The reason is that of the first problem.
+    fn unless_none<const N: usize>(found: [(Reason, Vec<Problem>); N]) -> Result<(), Self> {
+        let Some(reason) = found.iter().find(|(_, problems)| !problems.is_empty()).map(|(reason, _)| *reason) else {
+            return Ok(());
+        };
+        Err(Self { reason, problems: found.into_iter().flat_map(|(_, problems)| problems).collect() })
     }
 }
 
 fn check_object(mut value: Value, old: &impl Fn(Kind, &str) -> Option<Value>) -> Result<Object, Refusal> {
     let kind = kind_of(&value)?;
     let schema = rules::of(kind);
-    Refusal::unless_empty(Reason::UnknownField, structural::unknown_fields(&schema.structural, &value))?;
-    Refusal::unless_empty(Reason::InvalidMetadata, metadata::problems(&value))?;
+    let unknown = structural::unknown_fields(&schema.structural, &value);
+    let metadata = metadata::problems(&value);
     normalise(&schema.structural, &mut value);
-    Refusal::unless_empty(Reason::SchemaViolation, schema.schema_problems(&value))?;
+    let schema_problems = schema.schema_problems(&value);
+    // All of it in one message; the rules only judge what has the right shape.
+    Refusal::unless_none([
+        (Reason::UnknownField, unknown),
+        (Reason::InvalidMetadata, metadata),
+        (Reason::SchemaViolation, schema_problems),
+    ])?;
     let name = value.pointer("/metadata/name").and_then(Value::as_str).unwrap_or_default();
     let old = old(kind, name).map(|mut old| {
         normalise(&schema.structural, &mut old);

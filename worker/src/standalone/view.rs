@@ -108,12 +108,12 @@ impl Watch {
         let lag = known.lag.look(&self.registry);
         let lags = self.lags.medians(Instant::now());
         let problems = Arc::clone(&self.problems.borrow());
-        let troubles = self.health.waits().into_iter().chain(problems.iter().cloned());
+        let troubles = self.health.waits().into_iter().chain(problems.iter().cloned()).collect();
         View {
             banner: self.banner.clone(),
             rows: table::rows(&desired, &seen, &known.figures, &known.emotes, &lags),
             lag,
-            troubles: troubles.take(TROUBLES).collect(),
+            troubles: shown(troubles),
             hints: self.hints.clone(),
         }
     }
@@ -127,6 +127,16 @@ impl Watch {
         known.looks = known.looks.wrapping_add(1);
         Ok(())
     }
+}
+
+/// The first of them; how many there are besides.
+fn shown(mut troubles: Vec<String>) -> Vec<String> {
+    let hidden = troubles.len().saturating_sub(TROUBLES);
+    if hidden > 0 {
+        troubles.truncate(TROUBLES);
+        troubles.push(format!("… and {hidden} more, in clamor.log"));
+    }
+    troubles
 }
 
 fn ids(seen: &[Seen]) -> Vec<i64> {
@@ -150,4 +160,18 @@ fn print(text: &str) {
     let mut stdout = std::io::stdout().lock();
     // A terminal that is gone takes nothing; the signal that comes with it ends the process.
     let _ = stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush());
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_many_troubles_the_first_are_shown_and_the_others_counted() {
+        let troubles = |count: usize| (0..count).map(|number| number.to_string()).collect::<Vec<_>>();
+        assert_eq!(shown(troubles(TROUBLES)), troubles(TROUBLES));
+        let shown = shown(troubles(TROUBLES + 2));
+        assert_eq!(shown.len(), TROUBLES + 1);
+        assert_eq!(shown.last().unwrap(), "… and 2 more, in clamor.log");
+    }
 }

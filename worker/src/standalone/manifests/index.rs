@@ -80,11 +80,11 @@ impl Index {
         self.files.insert(name, file);
     }
 
-    /// The object that stands now: this file's own, or the same in another file.
+    /// This file's object that stands now: what an edit may not change. The same name in another file is no edit, and
+    /// which of the two counts is the same after a restart.
     fn standing(&self, file: &str, kind: Kind, name: &str) -> Option<Value> {
-        let key = (kind, name.to_owned());
-        let own = self.files.get(file).and_then(|file| file.objects.get(&key));
-        own.or_else(|| self.files.values().find_map(|file| file.objects.get(&key))).map(|known| known.object.to_value())
+        let known = self.files.get(file)?.objects.get(&(kind, name.to_owned()))?;
+        Some(known.object.to_value())
     }
 
     /// What all files ask for together.
@@ -288,6 +288,18 @@ mod tests {
         let resolved = take(&mut index, "a.yaml", &[channel("one", "one")]);
         assert_eq!(logins(&resolved), ["one"]);
         assert!(the_problem(&resolved).starts_with("b.yaml: TrackedChannel/one: it is in a.yaml as well"));
+    }
+
+    #[test]
+    fn of_two_objects_of_one_name_that_differ_the_same_one_counts_before_and_after_a_restart() {
+        let mut running = Index::default();
+        take(&mut running, "b.yaml", &[channel("room", "one")]);
+        let before = take(&mut running, "a.yaml", &[channel("room", "two")]);
+        let mut restarted = Index::default();
+        take(&mut restarted, "a.yaml", &[channel("room", "two")]);
+        let after = take(&mut restarted, "b.yaml", &[channel("room", "one")]);
+        assert_eq!(logins(&before), ["two"]);
+        assert_eq!(before, after);
     }
 
     #[test]
