@@ -203,7 +203,7 @@ pub struct QueueArgs {
         value_parser = clap::value_parser!(u64).range(QueueArgs::LEAST_BYTES..))]
     pub queue_bytes: u64,
     /// Folder for chat that memory has no room for; what a killed worker leaves there, the next one publishes
-    /// [default: none]
+    /// [default: none; of standalone: spill, below its DATA_DIR]
     #[arg(long, env = "SPILL_DIR", value_name = "FOLDER")]
     pub spill_dir: Option<PathBuf>,
     /// Bytes that one worker may hold in SPILL_DIR; beyond it the oldest chat is lost

@@ -22,8 +22,8 @@ pub enum Sink<'a> {
 /// # Errors
 /// A filter that does not parse (LOG), or a file that cannot be opened.
 pub fn init(args: &LogArgs, sink: Sink<'_>) -> Result<()> {
-    // sqlx and the NATS client report at `info` what we report ourselves, with the setting's name.
-    let filter = EnvFilter::try_new(format!("sqlx=error,async_nats=off,twitch_irc=error,{}", args.log))
+    // These libraries report what we report ourselves, with the setting's name.
+    let filter = EnvFilter::try_new(format!("sqlx=error,async_nats=off,twitch_irc=off,{}", args.log))
         .with_context(|| format!("LOG={} is not a list of levels", args.log))?;
     let json = match args.log_format {
         LogFormat::Auto => matches!(sink, Sink::Stderr) && !stderr().is_terminal(),

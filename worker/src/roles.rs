@@ -21,7 +21,7 @@ pub struct IngestArgs {
     #[arg(long, env = "POD_UID", value_name = "UID")]
     pub pod_uid: Option<String>,
     /// Seconds to read on after SIGTERM until another instance of this slot has joined its channels; 0: not at all. Who
-    /// stops the worker must grant ten more
+    /// stops the worker must grant ten seconds more than that, and at least 25: what was read is published first
     #[arg(long, env = "DRAIN_LIMIT", value_name = "SECONDS", default_value_t = 0, value_parser = clap::value_parser!(u64).range(..=3600))]
     pub drain_limit: u64,
     #[command(flatten)]

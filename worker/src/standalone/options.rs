@@ -1,7 +1,7 @@
 //! The flags of `clamor-worker standalone`.
 
 use super::source::Source;
-use crate::config::{BusArgs, HttpArgs, RetentionArgs, StoreArgs, StreamArgs, TwitchArgs, parse_slot};
+use crate::config::{BusArgs, HttpArgs, QueueArgs, RetentionArgs, StoreArgs, StreamArgs, TwitchArgs, parse_slot};
 use clap::Args;
 use std::path::PathBuf;
 
@@ -51,6 +51,9 @@ pub struct StandaloneArgs {
     #[command(flatten)]
     #[expect(missing_docs, reason = "the group's own")]
     pub streams: StreamArgs,
+    #[command(flatten)]
+    #[expect(missing_docs, reason = "the group's own")]
+    pub queue: QueueArgs,
     #[command(flatten)]
     #[expect(missing_docs, reason = "the group's own")]
     pub retention: RetentionArgs,

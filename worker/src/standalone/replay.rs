@@ -76,7 +76,7 @@ impl Replay {
             messages,
             emotes,
             channels,
-            "the replay of {file} is through; its counts stay here"
+            "the replay of {file} is through; its counts stay here (those of chatters follow within half a minute)"
         );
         self.recording.mark_done(&format!("lines {said}, messages {messages}, emotes {emotes}, channels {channels}\n"))
     }

@@ -7,7 +7,7 @@
 
 use super::control::{self, ControlOptions};
 use super::data_dir::DataDir;
-use super::manifests::Manifests;
+use super::manifests::{Manifests, Outputs};
 use super::options::StandaloneArgs;
 use super::parts::Parts;
 use super::planner::Seen;
@@ -51,6 +51,8 @@ pub async fn run(args: StandaloneArgs, log: &LogArgs) -> Result<()> {
     let elsewhere = !args.slots.is_empty();
     let chat = Chat::decide(&args.twitch, elsewhere, &args.irc.twitch_address, data.path()).await?;
     announce(&args, &chat, &speaker);
+    // Before servers are made for them.
+    let manifests = read_manifests(&args, &chat)?;
 
     speaker.say(servers::intention(&args.servers));
     let servers = Servers::start(&args.servers, &chat, data.path()).await?;
@@ -63,7 +65,7 @@ pub async fn run(args: StandaloneArgs, log: &LogArgs) -> Result<()> {
     };
     let addresses = simulator.as_ref().map(|simulator| simulator.addresses);
     let parts = LocalSet::new();
-    let pipeline = parts.run_until(pipeline(&args, &data, &process, &chat, &servers, addresses, &speaker));
+    let pipeline = parts.run_until(pipeline(&args, &data, &process, &chat, manifests, &servers, addresses, &speaker));
     let outcome = tokio::select! {
         outcome = pipeline => outcome,
         error = servers.ended() => Err(error.into()),
@@ -80,18 +82,24 @@ pub async fn run(args: StandaloneArgs, log: &LogArgs) -> Result<()> {
     outcome
 }
 
+fn read_manifests(args: &StandaloneArgs, chat: &Chat) -> Result<(Manifests, Outputs)> {
+    let always = if let Chat::Recorded(Recording { logins, .. }) = chat { logins.clone() } else { BTreeSet::new() };
+    Ok(Manifests::open(&args.manifests, always)?)
+}
+
 /// What only a pipeline with servers needs.
+#[expect(clippy::too_many_arguments, reason = "each is a part that was made before, and used once")]
 async fn pipeline(
     args: &StandaloneArgs,
     data: &DataDir,
     process: &Process,
     chat: &Chat,
+    manifests: (Manifests, Outputs),
     servers: &Servers,
     simulator: Option<Addresses>,
     speaker: &Speaker,
 ) -> Result<()> {
-    let always = if let Chat::Recorded(Recording { logins, .. }) = chat { logins.clone() } else { BTreeSet::new() };
-    let (manifests, outputs) = Manifests::open(&args.manifests, always)?;
+    let (manifests, outputs) = manifests;
     let (address, _http) = process.serve_http(&args.http).await?;
     write_env(data, servers, simulator, address)?;
 
@@ -153,9 +161,13 @@ async fn pipeline(
         parts.add_passing("replay", |stop| async move { Ok(replay.follow(stop).await?) });
     }
     if let Some(twitch) = twitch(args, chat, simulator) {
-        let spill = SpillOptions { dir: chat.dir(data.path()).join("spill"), limit_bytes: SpillOptions::LIMIT_BYTES };
-        let ingest =
-            IngestOptions { spill: Some(spill), ..IngestOptions::new(LOCAL, bus, args.streams.shards, twitch) };
+        let below =
+            || SpillOptions { dir: chat.dir(data.path()).join("spill"), limit_bytes: args.queue.spill_limit_bytes };
+        let ingest = IngestOptions {
+            queue_bytes: args.queue.queue_bytes,
+            spill: Some(args.queue.spill().unwrap_or_else(below)),
+            ..IngestOptions::new(LOCAL, bus, args.streams.shards, twitch)
+        };
         let (registry, health) = (process.registry.clone(), process.health.clone());
         parts.add("ingest", |stop| async move { Ok(ingest::run(ingest, registry, health, stop).await?) });
     }
