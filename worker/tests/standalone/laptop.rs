@@ -72,7 +72,8 @@ impl Laptop {
     /// Any program, in this folder.
     pub(crate) fn run(&self, name: &str, program: &str, args: Vec<String>) -> Process {
         let (name, dir) = (name.to_owned(), self.path().to_path_buf());
-        Process::start(ProcessSpec { name, program: program.into(), args, env: Vec::new(), dir }).unwrap()
+        let env = path_with_asked_postgres().map(|path| ("PATH".to_owned(), path)).into_iter().collect();
+        Process::start(ProcessSpec { name, program: program.into(), args, env, dir }).unwrap()
     }
 
     /// What a shell reads from `env`.
@@ -112,6 +113,16 @@ impl Laptop {
         })
         .await;
     }
+}
+
+/// Standalone takes the first PostgreSQL of PATH: the one that the suite is to be run with.
+fn path_with_asked_postgres() -> Option<String> {
+    let major = std::env::var("CLAMOR_TEST_POSTGRES").ok().filter(|major| !major.is_empty())?;
+    let tools = std::env::var_os("CLAMOR_TOOLS_DIR");
+    let tools = tools.map_or_else(|| PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../.tools"), PathBuf::from);
+    let programs = tools.join("postgres").join(&major).join("bin");
+    assert!(programs.join("postgres").is_file(), "{}: no PostgreSQL {major} (make tools)", programs.display());
+    Some(format!("{}:{}", programs.display(), std::env::var("PATH").unwrap_or_default()))
 }
 
 pub(crate) fn channel(login: &str) -> String {

@@ -26,17 +26,20 @@ async fn simulated_chat_is_counted_and_manifests_are_followed_through_kills_and_
     laptop.hears(2, LIMIT).await;
     grows_beyond(&store, MESSAGES, 0).await;
 
+    // The PostgreSQL that the suite is run with.
+    if let Ok(major) = std::env::var("CLAMOR_TEST_POSTGRES") {
+        let found = number(&store, "SELECT current_setting('server_version_num')::bigint / 10000").await;
+        assert_eq!(found.to_string(), major);
+    }
+
     // A phrase counts within a second of its file, by the time of the first message that it matched. Nearly every
     // message matches: what is measured is the way of the edit, not how soon somebody says a word.
     let is_planned = "SELECT (count(*) = 2)::int::bigint FROM wanted WHERE until IS NULL";
     grows_beyond(&store, is_planned, 0).await;
-    let written_ms = now_ms();
-    laptop.write("gg.yaml", &phrase("gg", r"pattern: '\w', logMessages: true"));
-    grows_beyond(&store, "SELECT count(*) FROM phrase_match", 0).await;
+    counts_within_a_second(&laptop, &store, r"\w").await;
     grows_beyond(&store, "SELECT coalesce(sum(matches), 0)::bigint FROM phrase_minute", 0).await;
-    let first = "SELECT (extract(epoch FROM min(sent_at)) * 1000)::bigint FROM phrase_match";
-    let took_ms = number(&store, first).await - written_ms;
-    assert!((-100..1_000).contains(&took_ms), "the phrase counted after {took_ms} ms");
+    // And so does an edited one, under an id of its own.
+    counts_within_a_second(&laptop, &store, r"\w+").await;
 
     // A bad manifest is one message; what is good goes on.
     laptop.write("bad.yaml", &channel("bad").replace("channel: bad", "channel: Not-A-Login"));
@@ -52,7 +55,7 @@ async fn simulated_chat_is_counted_and_manifests_are_followed_through_kills_and_
     laptop.delete("two.yaml");
     laptop.hears(1, A_SECOND).await;
     laptop.write("two.yaml", &channel("two"));
-    laptop.hears(2, LIMIT).await;
+    laptop.hears(2, A_SECOND).await;
 
     // The folder has one owner.
     let second = laptop.start("second", "simulator");
@@ -87,4 +90,20 @@ async fn simulated_chat_is_counted_and_manifests_are_followed_through_kills_and_
     store.close().await;
     let ended = process.terminate_and_wait(LIMIT).await.unwrap();
     assert!(ended.success(), "{}", process.log_tail());
+    // Not on a terminal: every line is an object, for programs.
+    for line in process.log().unwrap().lines() {
+        let parsed: Result<serde_json::Value, _> = serde_json::from_str(line);
+        assert!(parsed.is_ok_and(|line| line["level"].is_string() && line["message"].is_string()), "{line}");
+    }
+}
+
+/// Writes the phrase `gg`, and awaits the first message that its pattern matched.
+async fn counts_within_a_second(laptop: &Laptop, store: &sqlx::PgPool, pattern: &str) {
+    let written_ms = now_ms();
+    laptop.write("gg.yaml", &phrase("gg", &format!("pattern: '{pattern}', logMessages: true")));
+    let of_pattern = format!("FROM phrase_match JOIN phrase USING (phrase_id) WHERE pattern = '{pattern}'");
+    grows_beyond(store, &format!("SELECT count(*) {of_pattern}"), 0).await;
+    let first = format!("SELECT (extract(epoch FROM min(sent_at)) * 1000)::bigint {of_pattern}");
+    let took_ms = number(store, &first).await - written_ms;
+    assert!((-100..1_000).contains(&took_ms), "{pattern} counted after {took_ms} ms");
 }
