@@ -3,6 +3,8 @@
 #![allow(clippy::unwrap_used, reason = "a test")]
 
 mod coverage;
+mod covered;
+mod faults;
 mod hand_over;
 mod harness;
 mod outage;
