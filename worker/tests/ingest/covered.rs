@@ -5,8 +5,8 @@ use clamor_chat::wire::{Batch, Event, event::Kind};
 use clamor_simulator::{Ledger, MessageRow};
 use std::collections::{BTreeMap, BTreeSet};
 
-/// One connection of one instance.
-type Source = (u64, u32);
+/// One connection of one instance, as the stream of one shard (the second) tells of it: no stream knows the others'.
+type Source = (u64, u16, u32);
 
 /// The intervals in which a channel was heard by somebody (ms), open ones up to the last mark.
 #[derive(Debug, Default)]
@@ -24,10 +24,7 @@ impl Covered {
         for (shard, batch) in &published.batches {
             covered.read(*shard, batch);
         }
-        let open: Vec<_> = covered.open.keys().copied().collect();
-        for (source, channel) in open {
-            covered.close(source, channel, None);
-        }
+        covered.close_where(|_| true);
         covered
     }
 
@@ -62,22 +59,15 @@ impl Covered {
         let jumped = batch.number > *last + 1 && *last > 0;
         *last = batch.number;
         if jumped {
-            let of_instance = |((instance, _), _): &(Source, u64)| *instance == batch.instance;
-            let open: Vec<_> = self.open.keys().copied().filter(of_instance).collect();
-            for (source, channel) in open {
-                // What other shards of the instance have is not missing; but a channel has one shard.
-                if clamor_chat::shard::shard(channel, crate::harness::SHARDS) == shard {
-                    self.close(source, channel, None);
-                }
-            }
+            self.close_where(|(instance, of, _)| (instance, of) == (batch.instance, shard));
         }
         for event in &batch.events {
-            self.apply(batch.instance, event);
+            self.apply((batch.instance, shard), event);
         }
     }
 
-    fn apply(&mut self, instance: u64, event: &Event) {
-        let (source, at_ms) = ((instance, event.connection), event.sent_at_ms);
+    fn apply(&mut self, (instance, shard): (u64, u16), event: &Event) {
+        let (source, at_ms) = ((instance, shard, event.connection), event.sent_at_ms);
         match &event.kind {
             Some(Kind::Joined(_)) => self.hear(source, event.channel_id, at_ms),
             Some(Kind::Parted(_)) => self.close(source, event.channel_id, Some(at_ms)),
@@ -86,15 +76,11 @@ impl Covered {
             }
             Some(Kind::Marks(marks)) => {
                 for mark in &marks.marks {
-                    let until = self.heard_until.entry((instance, mark.connection)).or_default();
+                    let until = self.heard_until.entry((instance, shard, mark.connection)).or_default();
                     *until = (*until).max(mark.heard_until_ms);
                 }
             }
-            Some(Kind::ConnectionEnded(_)) => {
-                // A channel's shard says for itself that the connection ended.
-                let of_source = self.open.keys().copied().filter(|(of, _)| *of == source).collect::<Vec<_>>();
-                of_source.into_iter().for_each(|(source, channel)| self.close(source, channel, None));
-            }
+            Some(Kind::ConnectionEnded(_)) => self.close_where(|of| of == source),
             Some(_) if event.key() != 0 && event.connection != 0 => self.hear(source, event.channel_id, at_ms),
             _ => {}
         }
@@ -102,6 +88,13 @@ impl Covered {
 
     fn hear(&mut self, source: Source, channel: u64, at_ms: u64) {
         self.open.entry((source, channel)).or_insert(at_ms);
+    }
+
+    fn close_where(&mut self, closes: impl Fn(Source) -> bool) {
+        let open: Vec<_> = self.open.keys().copied().filter(|(source, _)| closes(*source)).collect();
+        for (source, channel) in open {
+            self.close(source, channel, None);
+        }
     }
 
     fn close(&mut self, source: Source, channel: u64, at_ms: Option<u64>) {

@@ -1,110 +1,18 @@
 //! Twitch's bad days, by the simulator: states are right, coverage is exact, and who is not concerned hears on.
 
 use crate::covered::{Covered, assert_exact};
-use crate::harness::{Ingest, LIMIT, Published, SHARDS, SLOT, World};
+use crate::harness::LIMIT;
+use crate::scene::{Scene, now_ms};
 use clamor_bus::report::{ChannelState, Report};
-use clamor_simulator::{Config, Detail, Door, Faults, Handle, Ledger, Order, Simulator};
-use clamor_testkit::{Scrape, eventually};
-use clamor_worker::ingest::{IngestOptions, TwitchOptions};
-use std::sync::Arc;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use clamor_simulator::{Door, Faults};
+use clamor_testkit::eventually;
+use clamor_worker::ingest::TwitchOptions;
+use std::time::Duration;
 
 /// A dead connection is found after a second of silence, 10 s without an answer, and what this machine needs.
 const FOUND_WITHIN_MS: u64 = 20_000;
 /// What is surely heard lies so far behind at most: silence, doubt, a mark's period, and what this machine needs.
 const DOUBT_MS: u64 = 5_000;
-
-fn now_ms() -> u64 {
-    u64::try_from(SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_millis()).unwrap()
-}
-
-fn logins(channels: usize) -> Vec<String> {
-    (0..channels).map(|number| format!("sim_{number}")).collect()
-}
-
-/// A simulator, a worker that reads all of its channels, and nothing said yet.
-struct Scene {
-    world: World,
-    simulator: Simulator,
-    handle: Arc<Handle>,
-    ingest: Ingest,
-    logins: Vec<String>,
-}
-
-impl Scene {
-    /// Nothing is joined yet.
-    async fn begin(channels: usize, faults: Faults, answer_limit: Duration) -> Self {
-        let world = World::new().await;
-        let config = Config { channels, faults, http_listen: None, detail: Detail::Messages, ..Config::default() };
-        let simulator = Simulator::start(config).await.unwrap();
-        let logins = logins(channels);
-        world.assign(1, &logins).await;
-        let twitch = TwitchOptions { answer_limit, ..TwitchOptions::simulator(simulator.irc_addr.to_string()) };
-        let ingest = Ingest::start(IngestOptions::new(SLOT, world.bus.clone(), SHARDS, twitch));
-        Self { world, handle: simulator.handle(), simulator, ingest, logins }
-    }
-
-    /// Everything is joined.
-    async fn joined(channels: usize) -> Self {
-        let scene = Self::begin(channels, Faults::default(), TwitchOptions::ANSWER_LIMIT).await;
-        scene.all_joined().await;
-        scene
-    }
-
-    async fn all_joined(&self) -> Report {
-        self.world.all_in(&self.logins, ChannelState::Joined).await
-    }
-
-    async fn in_state(&self, login: &str, state: ChannelState) -> Report {
-        self.world.all_in(&[login], state).await
-    }
-
-    async fn speak(&self, rate: f64) {
-        self.handle.start_traffic(Order { rate, seconds: None, wait_for_readers: false }).await.unwrap();
-    }
-
-    fn set(&self, faults: Faults) {
-        self.handle.set_faults(faults).unwrap();
-    }
-
-    fn count(&self, metric: &str, labels: &[(&str, &str)]) -> f64 {
-        self.ingest.scrape().count(&format!("clamor_ingest_{metric}"), labels)
-    }
-
-    async fn counted(&self, metric: &str, labels: &[(&str, &str)], least: f64) {
-        eventually(&format!("{metric} of {least}"), LIMIT, async || {
-            let count = self.count(metric, labels);
-            if count >= least { Ok(()) } else { Err(count) }
-        })
-        .await;
-    }
-
-    /// Awaits that so many more messages were read.
-    async fn reads_on(&self, messages: f64) {
-        let before = self.count("messages_total", &[("kind", "message")]);
-        self.counted("messages_total", &[("kind", "message")], before + messages).await;
-    }
-
-    async fn channel_id(&self, login: &str) -> u64 {
-        self.simulator.ledger().await.channel(login).unwrap().channel_id
-    }
-
-    /// Says no more, awaits that the newest second is covered, and ends the worker.
-    async fn end(self) -> (Published, Ledger, Scrape) {
-        self.handle.stop_traffic().await;
-        let ledger = self.simulator.ledger().await;
-        let silent_ms = now_ms();
-        self.world
-            .published_when("coverage up to the end of chat", |published| {
-                published.heard_until().values().max().is_some_and(|until| *until > silent_ms)
-            })
-            .await;
-        let metrics = self.ingest.drain().await;
-        let published = self.world.published().await;
-        published.assert_numbered();
-        (published, ledger, metrics)
-    }
-}
 
 #[tokio::test]
 async fn a_half_open_connection_ends_its_coverage_alone_and_is_replaced() {
