@@ -132,15 +132,13 @@ impl Room {
         let mut withheld = 0;
         for member in &self.members {
             let Some(bytes) = spoken.line.for_reader(member.tags, member.commands) else { continue };
-            if self.door == Door::Mute || !member.outbox.push(bytes.clone()) {
+            let again = disturbance.duplicates().then(|| bytes.clone());
+            if self.door == Door::Mute || !member.outbox.push(bytes) {
                 withheld += 1;
                 continue;
             }
-            if disturbance.duplicates() {
-                member.outbox.push(bytes);
-            }
-            if let Some(garbage) = disturbance.garbage() {
-                member.outbox.push(garbage);
+            for more in again.into_iter().chain(disturbance.garbage()) {
+                member.outbox.push(more);
             }
         }
         if spoken.record.is_some() {

@@ -155,6 +155,7 @@ async fn doors_say_what_twitch_says() {
 async fn a_renamed_channel_parts_its_readers_and_speaks_under_its_new_login() {
     let (simulator, mut client) = begin(1, Faults::default()).await;
     let (handle, room) = (simulator.handle(), simulator.ledger().await.channels[0].channel_id);
+    say(&handle, 10.0).await;
     handle.rename("sim_0", "other").unwrap();
     client.until("PART #sim_0").await;
     assert!(handle.rename("sim_0", "third").is_err(), "nobody has the old login");
@@ -168,7 +169,7 @@ async fn a_renamed_channel_parts_its_readers_and_speaks_under_its_new_login() {
     let heard = client.heard().await;
     assert_eq!(heard.len(), 10);
     assert!(heard.iter().all(|line| line.contains("PRIVMSG #other ")));
-    assert_eq!(simulator.ledger().await.totals().messages, 10);
+    assert_eq!(simulator.ledger().await.totals().messages, 20);
 }
 
 #[tokio::test]
