@@ -52,7 +52,7 @@ bench: ## Measure every budget against its bar (NAMES="latency bus": only these)
 microbench: ## Measure the hot paths alone, with criterion
 	@$(RUST) cargo bench --workspace --benches
 
-fuzz: ## Fuzz each parser for a minute (MINUTES=1); needs a nightly compiler
+fuzz: ## Fuzz each parser for a minute (MINUTES=1, NAMES="line batch"); needs a C++ compiler
 	@tools/install.sh test
 	@$(RUST) tools/fuzz.sh
 

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clamor_simulator::{Config, DEFAULT_PHRASES, Detail, Kinds, ReplayConfig, ReplayStart, TlsConfig};
+use clamor_simulator::{Config, DEFAULT_PHRASES, Detail, Faults, Kinds, ReplayConfig, ReplayStart, TlsConfig};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -19,8 +19,18 @@ Examples:
   Listen in:
     printf 'CAP REQ :twitch.tv/tags twitch.tv/commands\\r\\nNICK justinfan1\\r\\nJOIN #sim_0\\r\\n' | nc 127.0.0.1 6667
 
+  What Twitch does on a bad day:
+    clamor-simulator --faults '{\"duplicate\":0.1,\"reorder\":0.1,\"garbage\":0.01,\"reconnect_every_ms\":30000}'
+    curl -d '{\"all\":true}' -H content-type:application/json 127.0.0.1:8471/freeze
+
+Faults: join_limit (JOINs in 10 s, more are ignored), connection_limit (at a time), duplicate, reorder, garbage
+(probabilities per line), skew_ms of a share of the utterances (skewed), reconnect_every_ms, freeze_new (connections open
+half). POST /faults sets those named, DELETE /faults ends all. POST /cut, /freeze, /thaw {\"all\":true} or
+{\"connections\":2}: as for a reader that is too slow; half open; no longer so. POST /channels/sim_1 {\"door\":
+\"open|silent|half|mute|suspended|banned\"} or {\"rename\":\"other\"}.
+
 On stdout: one line of JSON with the addresses {irc, tls, http}. Logs go to stderr (RUST_LOG sets their level).
-Control: GET /ledger /traffic /replay /connections /healthz; POST /traffic /replay /reconnect.";
+Control: GET /ledger /traffic /replay /connections /faults /healthz; POST /traffic /replay /reconnect, and as above.";
 
 /// A Twitch on loopback: IRC with chat from a seed or a recorded file, and a ledger of all it said.
 ///
@@ -93,6 +103,9 @@ pub(crate) struct Cli {
     #[arg(long, env = "SIMULATOR_RECONNECT_GRACE_S", value_name = "SECONDS", default_value_t = 5.0,
           value_parser = seconds)]
     reconnect_grace_s: f64,
+    /// What goes wrong from the start on, as POST /faults takes it (see below)
+    #[arg(long, env = "SIMULATOR_FAULTS", value_name = "JSON", default_value = "{}", value_parser = faults)]
+    faults: Faults,
     /// End when stdin ends: for programs that start the simulator and hold its stdin
     #[arg(long)]
     pub(crate) exit_with_parent: bool,
@@ -102,6 +115,11 @@ pub(crate) struct Cli {
 fn seconds(text: &str) -> Result<f64, String> {
     let seconds: f64 = text.parse().map_err(|_| "not a number".to_owned())?;
     if (0.0..=1e9).contains(&seconds) { Ok(seconds) } else { Err("must be from 0 to 1e9".to_owned()) }
+}
+
+fn faults(text: &str) -> Result<Faults, String> {
+    let changes = serde_json::from_str(text).map_err(|error| error.to_string())?;
+    Faults::default().with(&changes).map_err(|error| error.to_string())
 }
 
 impl Cli {
@@ -128,6 +146,7 @@ impl Cli {
             ping_every_s,
             pong_within_s,
             reconnect_grace_s,
+            faults,
             exit_with_parent: _,
         } = self;
         let channels = channels.unwrap_or(if replay.is_some() || any_channel { 0 } else { 200 });
@@ -151,6 +170,7 @@ impl Cli {
             ping_every: Duration::from_secs_f64(ping_every_s),
             pong_within: Duration::from_secs_f64(pong_within_s),
             reconnect_grace: Duration::from_secs_f64(reconnect_grace_s),
+            faults,
         }
     }
 }

@@ -4,6 +4,8 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
+use crate::faults::Faults;
+
 /// Words that people say and that tests and samples count.
 pub const DEFAULT_PHRASES: [&str; 4] = ["gg", "first try", "clamor", "ура"];
 
@@ -49,6 +51,8 @@ pub struct Config {
     pub pong_within: Duration,
     /// How long a connection lives on after RECONNECT.
     pub reconnect_grace: Duration,
+    /// What goes wrong from the start on.
+    pub faults: Faults,
 }
 
 impl Default for Config {
@@ -73,6 +77,7 @@ impl Default for Config {
             ping_every: Duration::from_secs(270),
             pong_within: Duration::from_secs(10),
             reconnect_grace: Duration::from_secs(5),
+            faults: Faults::default(),
         }
     }
 }
@@ -122,4 +127,6 @@ pub enum Detail {
     Counts,
     /// Every count, and every id, to be sure that none is said twice (16 bytes and more each).
     Ids,
+    /// Every count, and every message with its channel, time and id (32 bytes each).
+    Messages,
 }

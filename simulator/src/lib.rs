@@ -25,6 +25,7 @@
 //! ```
 
 mod config;
+mod faults;
 mod http;
 mod irc;
 mod ledger;
@@ -36,11 +37,13 @@ mod town;
 mod traffic;
 
 pub use config::{Config, DEFAULT_PHRASES, Detail, Kinds, ReplayConfig, ReplayStart, TlsConfig};
+pub use faults::{FaultError, Faults, GarbageCounts};
 pub use ledger::{
-    ChannelRow, ChatterEmoteRow, ChatterRow, ConnectionCounts, Counts, EmoteRow, IdCounts, Ledger, MinuteRow, PhraseRow,
+    ChannelRow, ChatterEmoteRow, ChatterRow, ConnectionCounts, Counts, EmoteRow, IdCounts, Ledger, MessageRow,
+    MinuteRow, PhraseRow,
 };
 pub use replay::{ReplayError, ReplayProgress};
 pub use simulator::{Handle, Simulator, StartError};
 pub use tls::TlsError;
-pub use town::ConnectionInfo;
+pub use town::{ConnectionInfo, Door};
 pub use traffic::{Order, OrderError, PhraseError, Progress};

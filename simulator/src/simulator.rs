@@ -2,22 +2,24 @@
 
 use std::io;
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use tokio::net::TcpListener;
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::config::{Config, ReplayConfig};
+use crate::faults::{FaultError, Faults};
 use crate::http;
 use crate::irc::connection::House;
 use crate::irc::listener::accept;
-use crate::irc::outbox::End;
+use crate::irc::outbox::{End, Outbox};
 use crate::ledger::Ledger;
 use crate::replay::{Replay, ReplayError, ReplayProgress};
 use crate::tls::{self, TlsError};
-use crate::town::{ConnectionInfo, Origin, Town};
+use crate::town::{ConnectionInfo, Door, Origin, Town};
 use crate::traffic::{Order, OrderError, PhraseError, Progress, Speaker, Traffic};
 
 /// Room-ids of the channels that exist from the start begin here.
@@ -46,6 +48,9 @@ pub enum StartError {
     /// See [`OrderError`].
     #[error(transparent)]
     Order(#[from] OrderError),
+    /// See [`FaultError`].
+    #[error(transparent)]
+    Fault(#[from] FaultError),
 }
 
 /// A running simulator. Dropping it stops it.
@@ -67,6 +72,7 @@ impl Simulator {
     /// # Errors
     /// Addresses, the phrases, the replay's file or the order cannot be used.
     pub async fn start(config: Config) -> Result<Self, StartError> {
+        config.faults.check()?;
         let stop = CancellationToken::new();
         let tasks = TaskTracker::new();
         let town = Arc::new(Town::new(&config));
@@ -107,6 +113,8 @@ impl Simulator {
             tasks: tasks.clone(),
             stop: stop.clone(),
         });
+        let storming = Arc::downgrade(&handle);
+        tasks.spawn(storm(storming, handle.town.faults(), stop.clone()));
         let mut simulator = Self { irc_addr, tls_addr, http_addr: None, handle, tasks, stop };
         if let Some(address) = config.http_listen {
             simulator.serve_http(address).await?;
@@ -226,6 +234,59 @@ impl Handle {
         self.town.connections()
     }
 
+    /// The faults that are set.
+    #[must_use]
+    pub fn faults(&self) -> Faults {
+        *self.town.faults().borrow()
+    }
+
+    /// Sets all faults.
+    ///
+    /// # Errors
+    /// One of them cannot be.
+    pub fn set_faults(&self, faults: Faults) -> Result<(), FaultError> {
+        faults.check()?;
+        self.town.set_faults(faults);
+        Ok(())
+    }
+
+    /// Opens or shuts a channel's door.
+    ///
+    /// # Errors
+    /// There is no such channel.
+    pub fn set_door(&self, login: &str, door: Door) -> Result<(), FaultError> {
+        self.town.set_door(login, door)
+    }
+
+    /// Gives a channel another login; its room-id stays. Who is in it parts.
+    ///
+    /// # Errors
+    /// There is no such channel, or the login is taken or none.
+    pub fn rename(&self, login: &str, to: &str) -> Result<(), FaultError> {
+        self.town.rename(login, to)
+    }
+
+    /// Cuts the oldest `most` connections off: what is queued for them is lost. Their ids.
+    pub fn cut(&self, most: usize) -> Vec<u64> {
+        self.each(most, |outbox| outbox.close(End::Cut))
+    }
+
+    /// Leaves the oldest `most` connections half open: they stay, but nothing is read from them and nothing written.
+    /// Their ids.
+    pub fn freeze(&self, most: usize) -> Vec<u64> {
+        self.each(most, |outbox| outbox.freeze(true))
+    }
+
+    /// Ends what [`Self::freeze`] did, for the oldest `most` connections. Their ids.
+    pub fn thaw(&self, most: usize) -> Vec<u64> {
+        self.each(most, |outbox| outbox.freeze(false))
+    }
+
+    fn each(&self, most: usize, act: impl Fn(&Outbox)) -> Vec<u64> {
+        let outboxes = self.town.outboxes().into_iter().take(most);
+        outboxes.map(|(id, outbox)| (act(&outbox), id).1).collect()
+    }
+
     /// Tells the oldest `most` connections to reconnect and closes them after the grace (absent: the configured one).
     /// Their ids.
     pub fn reconnect(&self, most: usize, grace: Option<Duration>) -> Vec<u64> {
@@ -246,6 +307,21 @@ impl Handle {
             }
         });
         ids
+    }
+}
+
+/// Tells all connections to reconnect, again and again, while that fault is set.
+async fn storm(handle: Weak<Handle>, mut faults: watch::Receiver<Faults>, stop: CancellationToken) {
+    loop {
+        let every_ms = faults.borrow_and_update().reconnect_every_ms;
+        tokio::select! {
+            changed = faults.changed() => if changed.is_err() { return },
+            () = tokio::time::sleep(Duration::from_millis(every_ms)), if every_ms > 0 => {
+                let Some(handle) = handle.upgrade() else { return };
+                handle.reconnect(usize::MAX, None);
+            }
+            () = stop.cancelled() => return,
+        }
     }
 }
 

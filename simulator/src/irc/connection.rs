@@ -38,7 +38,7 @@ where
     W: AsyncWrite + Unpin,
 {
     let outbox = Arc::new(Outbox::new(house.queue_limit_bytes));
-    let id = house.town.enter(peer, tls, &outbox);
+    let Some(id) = house.town.enter(peer, tls, &outbox) else { return };
     let client = Client { id, town: &house.town, outbox: &outbox, alive: Notify::new() };
     tracing::debug!(connection = id, tls, "opened");
 
@@ -82,7 +82,16 @@ impl Client<'_> {
         let mut buffer = BytesMut::with_capacity(4 * 1024);
         let mut skipping = false;
         loop {
-            match reader.read_buf(&mut buffer).await {
+            let read = tokio::select! {
+                biased;
+                // Half open: what comes stays in the socket.
+                () = self.outbox.frozen(true) => {
+                    self.outbox.frozen(false).await;
+                    continue;
+                }
+                read = reader.read_buf(&mut buffer) => read,
+            };
+            match read {
                 Ok(0) => return End::Left,
                 Ok(_) => {}
                 Err(_) => return End::Failed,
@@ -111,8 +120,8 @@ impl Client<'_> {
                 Reaction::Send(line) => self.outbox.push_text(&line),
                 Reaction::LoggedIn => self.town.name(self.id, session.nick().unwrap_or_default()),
                 Reaction::Join(login) => {
-                    let door = self.town.join(&self.visitor(session), &login);
-                    tracing::trace!(connection = self.id, channel = login, ?door, "JOIN");
+                    let answer = self.town.join(&self.visitor(session), &login);
+                    tracing::trace!(connection = self.id, channel = login, ?answer, "JOIN");
                 }
                 Reaction::Part(login) => self.town.part(&self.visitor(session), &login),
                 Reaction::Alive => self.alive.notify_one(),
@@ -144,6 +153,8 @@ impl Client<'_> {
             }
             self.outbox.push_text("PING :tmi.twitch.tv");
             if timeout(within, answered).await.is_err() {
+                // A half-open connection is not ended from here either.
+                self.outbox.frozen(false).await;
                 return End::Silent;
             }
         }

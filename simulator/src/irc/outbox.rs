@@ -15,6 +15,8 @@ pub(crate) enum End {
     Left,
     /// It read too slowly.
     Slow,
+    /// It was cut off, as if it had read too slowly.
+    Cut,
     /// It did not answer a PING.
     Silent,
     /// It was told to RECONNECT.
@@ -32,7 +34,7 @@ impl End {
     pub(crate) fn flushes(self) -> bool {
         match self {
             Self::Reconnected | Self::Refused | Self::Left => true,
-            Self::Slow | Self::Silent | Self::Failed | Self::Stopped => false,
+            Self::Slow | Self::Cut | Self::Silent | Self::Failed | Self::Stopped => false,
         }
     }
 }
@@ -43,6 +45,8 @@ struct State {
     /// Of the queue and of what the writer has taken and not yet written.
     bytes: usize,
     end: Option<End>,
+    /// Half open: nothing is read from it and nothing written, and nobody tells it.
+    frozen: bool,
 }
 
 pub(crate) struct Outbox {
@@ -62,16 +66,16 @@ impl Outbox {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Queues a line; a reader that is too far behind is cut off instead.
-    pub(crate) fn push(&self, line: Bytes) {
+    /// Queues a line; a reader that is too far behind is cut off instead. False: nobody will read it.
+    pub(crate) fn push(&self, line: Bytes) -> bool {
         let mut state = self.lock();
-        if state.end.is_some() {
-            return;
+        if state.end.is_some() || state.frozen {
+            return false;
         }
         if state.bytes + line.len() > self.limit_bytes {
             drop(state);
             self.close(End::Slow);
-            return;
+            return false;
         }
         state.bytes += line.len();
         state.queue.push(line);
@@ -80,10 +84,23 @@ impl Outbox {
             drop(state);
             self.filled.notify_one();
         }
+        true
+    }
+
+    /// Leaves the connection half open, or ends that.
+    pub(crate) fn freeze(&self, frozen: bool) {
+        self.lock().frozen = frozen;
+        self.filled.notify_one();
+        self.written.send_modify(|times| *times += 1);
+    }
+
+    /// Waits until the connection is half open (or, at false, is not).
+    pub(crate) async fn frozen(&self, wanted: bool) {
+        self.until(|state| state.frozen == wanted).await;
     }
 
     pub(crate) fn push_text(&self, line: &str) {
-        self.push(Bytes::from(format!("{line}\r\n")));
+        let _taken = self.push(Bytes::from(format!("{line}\r\n")));
     }
 
     /// Ends the connection. The first reason stands.
@@ -105,11 +122,11 @@ impl Outbox {
         loop {
             {
                 let mut state = self.lock();
-                if !state.queue.is_empty() {
+                if !state.queue.is_empty() && !state.frozen {
                     std::mem::swap(&mut state.queue, batch);
                     return None;
                 }
-                if state.end.is_some() {
+                if state.end.is_some() && !state.frozen {
                     return state.end;
                 }
             }
@@ -132,31 +149,21 @@ impl Outbox {
 
     /// Waits until at most `bytes` are queued, or the connection is over.
     pub(crate) async fn room(&self, bytes: usize) {
-        let mut written = self.written.subscribe();
-        loop {
-            written.borrow_and_update();
-            {
-                let state = self.lock();
-                if state.end.is_some() || state.bytes <= bytes {
-                    return;
-                }
-            }
-            if written.changed().await.is_err() {
-                return;
-            }
-        }
+        self.until(|state| state.end.is_some() || state.frozen || state.bytes <= bytes).await;
     }
 
     /// Waits until it was decided that the connection ends.
     pub(crate) async fn closed(&self) -> End {
+        self.until(|state| state.end.is_some()).await;
+        self.lock().end.unwrap_or(End::Stopped)
+    }
+
+    async fn until(&self, condition: impl Fn(&State) -> bool) {
         let mut written = self.written.subscribe();
         loop {
             written.borrow_and_update();
-            if let Some(end) = self.lock().end {
-                return end;
-            }
-            if written.changed().await.is_err() {
-                return End::Stopped;
+            if condition(&self.lock()) || written.changed().await.is_err() {
+                return;
             }
         }
     }
@@ -186,6 +193,26 @@ mod tests {
         outbox.push(Bytes::from_static(b"x"));
         assert_eq!(outbox.closed().await, End::Slow);
         assert_eq!(outbox.take(&mut Vec::new()).await, Some(End::Slow));
+    }
+
+    #[tokio::test]
+    async fn a_half_open_connection_is_written_nothing_until_it_thaws() {
+        let outbox = Outbox::new(100);
+        outbox.push_text("a");
+        outbox.freeze(true);
+        assert!(!outbox.push(Bytes::from_static(b"b")));
+        outbox.frozen(true).await;
+        // Who waits for its reader does not wait for this one.
+        outbox.room(0).await;
+        let mut batch = Vec::new();
+        tokio::select! {
+            biased;
+            _ = outbox.take(&mut batch) => panic!("taken from a half-open connection"),
+            () = std::future::ready(()) => {}
+        }
+        outbox.freeze(false);
+        assert_eq!(outbox.take(&mut batch).await, None);
+        assert_eq!(batch, [Bytes::from_static(b"a\r\n")]);
     }
 
     #[tokio::test]

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use rustc_hash::{FxHashMap, FxHashSet};
 
-use super::{ChatterEmoteRow, ChatterRow, Counts, EmoteRow, IdCounts, Ledger, MinuteRow, PhraseRow};
+use super::{ChatterEmoteRow, ChatterRow, Counts, EmoteRow, IdCounts, Ledger, MessageRow, MinuteRow, PhraseRow};
 use crate::config::Detail;
 
 const MINUTE_MS: u64 = 60_000;
@@ -88,6 +88,8 @@ pub(crate) struct Book {
     chatter_emote_days: FxHashMap<(u64, u64, u64, Arc<str>), u64>,
     ids: FxHashSet<u128>,
     repeated_ids: u64,
+    /// Channel, time and id.
+    messages: Vec<(u64, u64, u128)>,
 }
 
 impl Book {
@@ -102,6 +104,7 @@ impl Book {
             chatter_emote_days: FxHashMap::default(),
             ids: FxHashSet::default(),
             repeated_ids: 0,
+            messages: Vec::new(),
         }
     }
 
@@ -109,6 +112,11 @@ impl Book {
         match self.detail {
             Detail::Off => return,
             Detail::Counts => {}
+            Detail::Messages => {
+                if let What::Message(_) = record.what {
+                    self.messages.push((record.channel_id, record.sent_at_ms, record.id));
+                }
+            }
             Detail::Ids => {
                 if record.id != 0 && !self.ids.insert(record.id) {
                     self.repeated_ids += 1;
@@ -179,6 +187,12 @@ impl Book {
         ledger.emotes = self.emote_rows();
         ledger.chatters = self.chatter_rows();
         ledger.chatter_emotes = self.chatter_emote_rows();
+        let message = |&(channel_id, sent_at_ms, id): &(u64, u64, u128)| MessageRow {
+            channel_id,
+            sent_at_ms,
+            id: format!("{id:032x}"),
+        };
+        ledger.messages = self.messages.iter().map(message).collect();
         ledger.ids = (self.detail == Detail::Ids)
             .then_some(IdCounts { distinct: self.ids.len() as u64, repeated: self.repeated_ids });
     }

@@ -17,6 +17,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use crate::faults::GarbageCounts;
 pub(crate) use book::{Book, Message, PhraseUse, Record, What};
 
 /// All that was said up to a moment, as `GET /ledger` gives it.
@@ -42,6 +43,8 @@ pub struct Ledger {
     pub connections: ConnectionCounts,
     /// Ids seen, with [`crate::Detail::Ids`].
     pub ids: Option<IdCounts>,
+    /// Every message, with [`crate::Detail::Messages`].
+    pub messages: Vec<MessageRow>,
 }
 
 /// A channel that exists.
@@ -63,6 +66,9 @@ pub struct ChannelRow {
     pub leaves: u64,
     /// Connections that are in it now.
     pub listeners: u64,
+    /// Lines that a fault kept from a connection that was in it, once for each connection.
+    #[serde(default)]
+    pub withheld: u64,
 }
 
 /// Counts of a channel's minute.
@@ -225,6 +231,17 @@ pub struct ChatterEmoteRow {
     pub occurrences: u64,
 }
 
+/// A message of a channel (what counts in [`Counts::messages`]).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MessageRow {
+    /// Twitch's room-id.
+    pub channel_id: u64,
+    /// Its `tmi-sent-ts` (ms).
+    pub sent_at_ms: u64,
+    /// Its id, a UUID as 32 hexadecimal digits.
+    pub id: String,
+}
+
 /// Connections since the start, and why they ended.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ConnectionCounts {
@@ -236,6 +253,18 @@ pub struct ConnectionCounts {
     pub left: u64,
     /// Ended because the client read too slowly.
     pub slow: u64,
+    /// Cut off by `POST /cut`.
+    #[serde(default)]
+    pub cut: u64,
+    /// Closed at once: there were too many. Not among `opened`.
+    #[serde(default)]
+    pub turned_away: u64,
+    /// JOINs over the limit, that were not heard.
+    #[serde(default)]
+    pub joins_ignored: u64,
+    /// Lines that nobody can read, once for each connection that got one.
+    #[serde(default)]
+    pub garbage: GarbageCounts,
     /// Ended because a PING was not answered.
     pub silent: u64,
     /// Ended after RECONNECT.

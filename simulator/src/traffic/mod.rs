@@ -112,6 +112,7 @@ impl Traffic {
                 () = talk(&town, &mut speaker, &order, &said) => {}
                 () = cancelled.cancelled() => {}
             }
+            town.say_late();
         });
         tasks.close();
         *running = Some(Running { cancel, tasks });
@@ -158,7 +159,8 @@ async fn talk(town: &Town, speaker: &mut Speaker, order: &Order, said: &AtomicU6
         }
         let due = order.due(start.elapsed()).min(total).saturating_sub(done);
         if due == 0 {
-            sleep(until_next(order, done, start)).await;
+            sleep(until_next(order, done, start, town.next_late())).await;
+            town.say(&mut lines);
             continue;
         }
         if order.wait_for_readers {
@@ -169,6 +171,7 @@ async fn talk(town: &Town, speaker: &mut Speaker, order: &Order, said: &AtomicU6
         let now = now_ms();
         let count = due.min(MOST_AT_ONCE);
         for _ in 0..count {
+            speaker.skew_ms = town.skew_ms();
             speaker.utter(now, &mut lines);
         }
         town.say(&mut lines);
@@ -179,11 +182,13 @@ async fn talk(town: &Town, speaker: &mut Speaker, order: &Order, said: &AtomicU6
     }
 }
 
-fn until_next(order: &Order, done: u64, start: Instant) -> Duration {
+fn until_next(order: &Order, done: u64, start: Instant, late: Option<std::time::Instant>) -> Duration {
     #[expect(clippy::cast_precision_loss, reason = "2^52 utterances are not reached")]
     let due_after = (done + 1) as f64 / order.rate;
     let due_after = Duration::try_from_secs_f64(due_after).unwrap_or(Duration::from_secs(3_600));
-    (start + due_after.min(Duration::from_secs(86_400 * 365))).saturating_duration_since(Instant::now()).max(TICK)
+    let due = start + due_after.min(Duration::from_secs(86_400 * 365));
+    let due = late.map_or(due, |late| due.min(late.into()));
+    due.saturating_duration_since(Instant::now()).max(TICK)
 }
 
 /// Behind by more than a second, without an end: what is behind is forgotten.

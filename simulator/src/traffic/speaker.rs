@@ -45,7 +45,9 @@ pub(crate) struct Speaker {
     rooms_zipf: Option<Zipf<f64>>,
     shared_pairs: usize,
     pub(super) seats: Vec<Seat>,
-    known_rooms: usize,
+    known: (usize, u64),
+    /// How wrong the time of what is uttered is.
+    pub(super) skew_ms: i64,
 }
 
 impl Speaker {
@@ -65,18 +67,22 @@ impl Speaker {
             rooms_zipf: None,
             shared_pairs: config.shared_pairs,
             seats: Vec::new(),
-            known_rooms: 0,
+            known: (0, 0),
+            skew_ms: 0,
         })
     }
 
-    /// Learns of channels that were built since; whether there is any.
+    /// Learns of channels that were built or renamed since; whether there is any.
     pub(crate) fn look_around(&mut self, town: &Town) -> bool {
-        let rooms = town.room_count();
-        if rooms != self.known_rooms {
-            for (room, room_id, login) in town.made_rooms(self.known_rooms) {
-                self.seats.push(Seat { room, room_id, login, recent: None, last_clear_ms: 0 });
+        let extent = town.extent();
+        if extent != self.known {
+            for (seat, (room, room_id, login)) in town.made_rooms().into_iter().enumerate() {
+                match self.seats.get_mut(seat) {
+                    Some(seat) => seat.login = login,
+                    None => self.seats.push(Seat { room, room_id, login, recent: None, last_clear_ms: 0 }),
+                }
             }
-            self.known_rooms = rooms;
+            self.known = extent;
             let count = u32::try_from(self.seats.len()).unwrap_or(u32::MAX);
             self.rooms_zipf = Zipf::new(f64::from(count), self.exponent).ok().filter(|_| count > 0);
         }
@@ -149,7 +155,8 @@ impl Speaker {
         lines: &mut Vec<Spoken>,
         write: impl FnOnce(&mut Pen, Place<'_>) -> Line,
     ) {
-        let Moment { id, at_ms: sent_at_ms, source } = moment;
+        let Moment { id, at_ms, source } = moment;
+        let sent_at_ms = at_ms.saturating_add_signed(self.skew_ms);
         let seat = &self.seats[seat];
         let place = Place { room_id: seat.room_id, login: &seat.login, id, sent_at_ms, source };
         let line = write(&mut self.pen, place);

@@ -93,6 +93,16 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
         lines
     }
 
+    /// So many lines, whatever is in them.
+    pub(crate) async fn bytes_of_lines(mut self, lines: u64) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        for _ in 0..lines {
+            let read = self.stream.read_until(b'\n', &mut bytes);
+            assert!(timeout(LIMIT, read).await.expect("a line arrives in time").unwrap() > 0);
+        }
+        bytes
+    }
+
     /// Reads and throws away until the connection ends.
     pub(crate) async fn drain(&mut self) {
         let mut sink = vec![0; 64 * 1024];

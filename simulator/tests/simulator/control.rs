@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 
-use clamor_simulator::{Config, Ledger, Progress};
+use clamor_simulator::{Config, Faults, Ledger, Progress};
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
@@ -69,6 +69,32 @@ async fn connections_are_listed_and_told_to_reconnect() {
 }
 
 #[tokio::test]
+async fn faults_are_set_read_and_ended_and_channels_and_connections_disturbed() {
+    let simulator = simulator(Config::default()).await;
+    let addr = simulator.http_addr.unwrap();
+    let mut client = Client::joined(simulator.irc_addr, 3).await;
+    let (status, _) = request(addr, "POST", "/faults", r#"{"garbage":0.5,"join_limit":20}"#).await;
+    assert_eq!(status, 200);
+    request(addr, "POST", "/faults", r#"{"garbage":0}"#).await;
+    let (_, body) = request(addr, "GET", "/faults", "").await;
+    let expected = Faults { join_limit: 20, ..Faults::default() };
+    assert_eq!(serde_json::from_str::<Faults>(&body).unwrap(), expected);
+    request(addr, "DELETE", "/faults", "").await;
+    assert_eq!(simulator.handle().faults(), Faults::default());
+
+    let (status, _) = request(addr, "POST", "/channels/sim_1", r#"{"door":"suspended"}"#).await;
+    assert_eq!(status, 200);
+    client.until("msg_channel_suspended").await;
+    request(addr, "POST", "/channels/sim_2", r#"{"rename":"other"}"#).await;
+    client.until("PART #sim_2").await;
+    for path in ["/freeze", "/thaw", "/cut"] {
+        let (status, body) = request(addr, "POST", path, r#"{"all":true}"#).await;
+        assert_eq!((status, body.as_str()), (200, r#"{"connections":[1]}"#), "{path}");
+    }
+    client.drain().await;
+}
+
+#[tokio::test]
 async fn a_request_that_makes_no_sense_is_refused_with_a_reason() {
     let simulator = simulator(Config::default()).await;
     let addr = simulator.http_addr.unwrap();
@@ -80,6 +106,12 @@ async fn a_request_that_makes_no_sense_is_refused_with_a_reason() {
         ("/traffic", "nonsense", 400),
         ("/reconnect", "{}", 400),
         ("/replay", "{}", 404),
+        ("/faults", r#"{"garbage":2}"#, 400),
+        ("/faults", r#"{"speed":1}"#, 400),
+        ("/freeze", "{}", 400),
+        ("/channels/nobody", r#"{"door":"mute"}"#, 404),
+        ("/channels/sim_0", r#"{"rename":"sim_1"}"#, 409),
+        ("/channels/sim_0", r#"{"door":"ajar"}"#, 422),
     ] {
         let (status, answer) = request(addr, "POST", path, body).await;
         assert_eq!(status, expected, "{path} {body}: {answer}");

@@ -3,6 +3,7 @@
 
 mod client;
 mod control;
+mod faults;
 mod login;
 mod readers;
 mod replay;

@@ -2,8 +2,8 @@
 //!
 //! ```text
 //! Pending ──JOIN sent──► Joining ──ROOMSTATE──► Joined        (its last connection ends: Pending)
-//!                          ├──60 s──► Unanswered              (classified; tried again from time to time)
-//!                          └──NOTICE──► TwitchSuspended, Banned, NotFound, LimitReached
+//!                          ├──60 s──► Unanswered              (classified; tried again, ever more rarely)
+//!                          └──NOTICE──► TwitchSuspended, Banned, NotFound, LimitReached       (likewise)
 //! any ──ROOMSTATE with another room-id──► Renamed
 //! ```
 //!
@@ -19,7 +19,9 @@ use std::time::{Duration, Instant};
 
 use super::join_queue::Urgency;
 
-/// A channel that is classified but not joined is tried again: logins come into being and bans end.
+/// A channel that is classified but not joined is tried again, for logins come into being, bans end, and a JOIN over
+/// Twitch's limit gets no answer either: first after the limit for an answer, then after twice as long each time, and at
+/// last so often.
 const RETRY_AFTER: Duration = Duration::from_secs(600);
 
 /// A channel that Twitch took from us is joined again, but not in a tight circle.
@@ -43,6 +45,8 @@ struct Channel {
     heard_by: Vec<u32>,
     asked_at: Option<Instant>,
     retry_at: Option<Instant>,
+    /// Since it was last joined.
+    retries: u32,
     /// Counted by the connection that joined last.
     messages: Option<Arc<AtomicU64>>,
     rate: Rate,
@@ -77,9 +81,17 @@ impl Channel {
             heard_by: Vec::new(),
             asked_at: None,
             retry_at: None,
+            retries: 0,
             messages: None,
             rate: Rate::default(),
         }
+    }
+
+    /// It is tried again, once more and later than the last time.
+    fn retry(&mut self, answer_limit: Duration, now: Instant) {
+        let after = answer_limit.saturating_mul(1 << self.retries.min(10)).min(RETRY_AFTER);
+        self.retries += 1;
+        self.retry_at = Some(now + after);
     }
 
     fn unheard(&mut self, connection: u32) -> bool {
@@ -144,14 +156,14 @@ impl Channels {
         if *channel.channel_id.get_or_insert(channel_id) != channel_id {
             channel.unheard(connection);
             channel.state = ChannelState::Renamed;
-            channel.retry_at = Some(now + RETRY_AFTER);
+            channel.retry(self.answer_limit, now);
             return Arrival::Renamed;
         }
         if !channel.heard_by.contains(&connection) {
             channel.heard_by.push(connection);
         }
         channel.state = ChannelState::Joined;
-        channel.retry_at = None;
+        (channel.retry_at, channel.retries) = (None, 0);
         channel.rate.restart(messages.load(Ordering::Relaxed));
         channel.messages = Some(messages);
         Arrival::Joined
@@ -165,7 +177,7 @@ impl Channels {
         channel.unheard(connection);
         if channel.heard_by.is_empty() {
             channel.state = reason;
-            channel.retry_at = Some(now + RETRY_AFTER);
+            channel.retry(self.answer_limit, now);
         }
     }
 
@@ -211,11 +223,11 @@ impl Channels {
             let waited = channel.asked_at.is_some_and(|asked| now >= asked + self.answer_limit);
             if channel.state == ChannelState::Joining && waited {
                 channel.state = ChannelState::Unanswered;
-                channel.retry_at = Some(now + RETRY_AFTER);
+                channel.retry(self.answer_limit, now);
                 unanswered.push(login.clone());
             }
             if channel.retry_at.is_some_and(|retry| now >= retry) {
-                channel.retry_at = Some(now + RETRY_AFTER);
+                channel.retry(self.answer_limit, now);
                 again.push(login.clone());
             }
         }
@@ -327,7 +339,12 @@ mod tests {
         assert_eq!(state(&channels, "a"), ChannelState::Unanswered);
         assert!(!channels.urgency("a").unwrap().hopeful);
         assert_eq!(channels.unclassified(), 0);
-        assert_eq!(channels.tick(start + ANSWER_LIMIT + RETRY_AFTER), (vec![], vec!["a".to_owned()]));
+        let mut tried_at = start + ANSWER_LIMIT;
+        for after_s in [60, 120, 240, 480, 600, 600] {
+            tried_at += Duration::from_secs(after_s);
+            assert_eq!(channels.tick(tried_at - Duration::from_millis(1)), (vec![], vec![]));
+            assert_eq!(channels.tick(tried_at), (vec![], vec!["a".to_owned()]), "after {after_s} s");
+        }
         channels.join_sent("a", start);
         assert_eq!(state(&channels, "a"), ChannelState::Unanswered, "trying again is no news");
         join(&mut channels, "a", 1, 5);

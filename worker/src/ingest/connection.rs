@@ -69,7 +69,7 @@ impl Connection {
 
     /// Chat has been handed to the outlet, the newest line of it sent then.
     pub(super) fn heard_lines(&self, newest_ms: u64) {
-        locked(&self.clock).lines(newest_ms, Instant::now());
+        locked(&self.clock).lines(newest_ms, wall_ms(), Instant::now());
     }
 
     /// Whether a PING is due.

@@ -21,8 +21,10 @@ const PING_LIMIT: Duration = Duration::from_secs(10);
 pub(super) struct HeardClock {
     newest_line_ms: u64,
     answered_ping_ms: u64,
-    /// When the last proof came or was asked for.
+    /// How old the newest proof is, or when one was last asked for.
     quiet_since: Instant,
+    /// When the last lines came, whatever their time.
+    lines_at: Instant,
     outstanding: Option<Ping>,
     next_token: u64,
 }
@@ -47,19 +49,30 @@ pub(super) enum PingDue {
 
 impl HeardClock {
     pub(super) fn new(now: Instant) -> Self {
-        Self { newest_line_ms: 0, answered_ping_ms: 0, quiet_since: now, outstanding: None, next_token: 1 }
+        Self {
+            newest_line_ms: 0,
+            answered_ping_ms: 0,
+            quiet_since: now,
+            lines_at: now,
+            outstanding: None,
+            next_token: 1,
+        }
     }
 
-    /// Lines have been handed on, the newest of them sent then.
-    pub(super) fn lines(&mut self, newest_ms: u64, now: Instant) {
+    /// Lines have been handed on, the newest of them sent then. What is said to come from the future proves no more than
+    /// that it is here; and what comes late leaves the time since then without a proof, as silence does.
+    pub(super) fn lines(&mut self, newest_ms: u64, now_ms: u64, now: Instant) {
+        let newest_ms = newest_ms.min(now_ms);
         self.newest_line_ms = self.newest_line_ms.max(newest_ms);
-        self.quiet_since = now;
+        self.lines_at = now;
+        let proof = now.checked_sub(Duration::from_millis(now_ms - newest_ms));
+        self.quiet_since = proof.map_or(self.quiet_since, |proof| proof.max(self.quiet_since));
     }
 
-    /// Whether to send a PING. One is outstanding at a time.
+    /// Whether to send a PING. One is outstanding at a time; its answer may be late while lines come, for they come first.
     pub(super) fn ping_due(&mut self, now_ms: u64, now: Instant) -> PingDue {
         if let Some(ping) = &self.outstanding {
-            let limit = ping.sent_at + PING_LIMIT;
+            let limit = ping.sent_at.max(self.lines_at) + PING_LIMIT;
             return if now >= limit { PingDue::TimedOut } else { PingDue::At(limit) };
         }
         let due = self.quiet_since + SILENCE;
@@ -106,11 +119,12 @@ mod tests {
     fn a_line_proves_its_time_less_the_doubt_and_never_the_future() {
         let now = Instant::now();
         let mut clock = HeardClock::new(now);
-        clock.lines(NOW_MS - 50, now);
-        clock.lines(NOW_MS - 68, now);
+        clock.lines(NOW_MS - 50, NOW_MS, now);
+        clock.lines(NOW_MS - 68, NOW_MS, now);
         assert_eq!(clock.heard_until(NOW_MS), Some(NOW_MS - 50 - DOUBT_MS));
-        clock.lines(NOW_MS + 60_000, now);
+        clock.lines(NOW_MS + 60_000, NOW_MS, now);
         assert_eq!(clock.heard_until(NOW_MS), Some(NOW_MS - DOUBT_MS));
+        assert_eq!(clock.heard_until(NOW_MS + 30_000), Some(NOW_MS - DOUBT_MS), "nothing came since");
     }
 
     #[test]
@@ -130,8 +144,29 @@ mod tests {
     fn lines_make_pings_needless() {
         let start = Instant::now();
         let mut clock = HeardClock::new(start);
-        clock.lines(NOW_MS, start + ms(900));
+        clock.lines(NOW_MS, NOW_MS, start + ms(900));
         assert_eq!(clock.ping_due(NOW_MS, start + SILENCE), PingDue::At(start + ms(900) + SILENCE));
+    }
+
+    #[test]
+    fn lines_of_hours_ago_do_not() {
+        let start = Instant::now();
+        let mut clock = HeardClock::new(start);
+        clock.lines(NOW_MS - 3_600_000, NOW_MS, start + ms(900));
+        assert_eq!(clock.ping_due(NOW_MS + 100, start + SILENCE), PingDue::Now(1));
+        assert!(clock.answered(1, start + SILENCE).is_some());
+        assert_eq!(clock.heard_until(NOW_MS + 200), Some(NOW_MS + 100 - DOUBT_MS));
+    }
+
+    #[test]
+    fn an_answer_may_be_late_while_lines_come() {
+        let start = Instant::now();
+        let mut clock = HeardClock::new(start);
+        assert_eq!(clock.ping_due(NOW_MS, start + SILENCE), PingDue::Now(1));
+        let later = start + PING_LIMIT;
+        clock.lines(NOW_MS, NOW_MS + 10_000, later);
+        assert_eq!(clock.ping_due(NOW_MS, start + SILENCE + PING_LIMIT), PingDue::At(later + PING_LIMIT));
+        assert_eq!(clock.ping_due(NOW_MS, later + PING_LIMIT), PingDue::TimedOut);
     }
 
     #[test]

@@ -145,6 +145,8 @@ impl Hub {
         }
         for login in again {
             if let Some(client) = self.allocation.client_of(&login) {
+                // Twitch may believe that we are in; then the JOIN alone would get no answer.
+                self.part(client, &login);
                 self.join(client, &login);
             }
         }

@@ -1,5 +1,6 @@
 //! Understands what one connection reads: chat goes to the outlet, what the hub must know to the hub, and only what
-//! twitch-irc needs to keep the connection (PING, PONG, JOIN, PART) to twitch-irc.
+//! twitch-irc needs to keep the connection (PING, and the PONGs to its own) to twitch-irc. What was joined it need not
+//! know: it would not ask again for a channel that it believes to be in.
 //!
 //! Lines are encoded one after the other into one buffer and left in the outlet when the bytes of a read are used up, or
 //! before anything that must come after them: a change of coverage, the end.
@@ -40,7 +41,8 @@ pub(super) struct Listener {
     received_at_ms: u64,
     /// Of the lines that are staged; 0: none has a time.
     newest_ms: u64,
-    logged_in: bool,
+    /// Twitch has accepted the login or refused it.
+    login_answered: bool,
 }
 
 struct Room {
@@ -60,7 +62,7 @@ impl Listener {
             counts: Default::default(),
             received_at_ms: 0,
             newest_ms: 0,
-            logged_in: false,
+            login_answered: false,
         };
         listener.tell(What::Opened);
         listener
@@ -202,10 +204,11 @@ impl Listener {
                 let login = params.next()?.strip_prefix('#')?;
                 self.forget(login);
                 self.tell(What::Parted(login.to_owned()));
+                return None;
             }
-            "PING" | "JOIN" => {}
+            "PING" => {}
             "001" => {
-                self.logged_in = true;
+                self.login_answered = true;
                 self.context.shared.dialer.succeeded();
                 self.context.shared.joins.logged_in(self.connection.id);
                 return None;
@@ -236,7 +239,7 @@ impl Listener {
         let mut params = line.params();
         let (target, text) = (params.next().unwrap_or("*"), params.next().unwrap_or(""));
         let Some(login) = target.strip_prefix('#') else {
-            if !self.logged_in {
+            if !std::mem::replace(&mut self.login_answered, true) {
                 let problem = format!("Twitch refuses the login: {text}");
                 self.context.shared.dialer.failed(problem);
             }
@@ -274,6 +277,10 @@ impl Drop for Listener {
         let unasked = if self.context.is_leaving() { Cause::Released } else { Cause::PingTimeout };
         let cause = self.connection.cause_or(unasked);
         self.connection.close(cause);
+        if !self.login_answered && cause != Cause::Released {
+            let problem = format!("Twitch ended the connection before it answered the login ({})", cause.name());
+            self.context.shared.dialer.failed(problem);
+        }
         let (shared, id, now_ms) = (&self.context.shared, self.connection.id, wall_ms());
         shared.joins.close(id);
         shared.outlet.ended(id, self.connection.heard_until(now_ms), now_ms);

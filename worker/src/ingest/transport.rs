@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!  socket ──► LineBuffer ──► Listener ──► outlet (chat), hub (what it must know)
-//!                               └── PING, PONG, JOIN, PART ──► twitch-irc
+//!                               └── PING, PONG ──► twitch-irc
 //!  socket ◄── writer ◄── commands ◄── twitch-irc
 //!                    ◄── JOINs ◄── JoinQueue ◄── twitch-irc
 //! ```

@@ -200,6 +200,11 @@ impl Published {
         heard
     }
 
+    /// Until when a connection was said to be heard; 0: nobody has said so.
+    pub(crate) fn heard_until_of(&self, connection: u32) -> u64 {
+        self.heard_until().get(&connection).copied().unwrap_or_default()
+    }
+
     /// Until when an instance said that it heard everything.
     pub(crate) fn heard_until_by(&self, instance: u64) -> u64 {
         let batches = self.batches.iter().filter(|(_, batch)| batch.instance == instance).cloned().collect();

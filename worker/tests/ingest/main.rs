@@ -3,10 +3,14 @@
 #![allow(clippy::unwrap_used, reason = "a test")]
 
 mod coverage;
+mod covered;
+mod faults;
 mod hand_over;
 mod harness;
 mod outage;
+mod pressure;
 mod protocol;
+mod scene;
 mod simulated;
 mod spill;
 mod wire;

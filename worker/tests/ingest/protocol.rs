@@ -135,6 +135,23 @@ async fn channels_that_cannot_be_heard_are_classified_and_the_others_are_heard()
 }
 
 #[tokio::test]
+async fn a_channel_over_a_limit_of_twitchs_is_parted_and_asked_for_again() {
+    let (world, twitch) = (World::new().await, Twitch::new().await);
+    world.assign(1, &["room"]).await;
+    let options = TwitchOptions { answer_limit: Duration::from_millis(300), ..twitch.options() };
+    let ingest = world.ingest(options);
+    let mut peer = twitch.accept_login().await;
+    peer.expect("JOIN #room").await;
+    peer.say("@msg-id=msg_join_limit_reached :tmi.twitch.tv NOTICE #room :You have joined too many channels.").await;
+    world.all_in(&["room"], ChannelState::LimitReached).await;
+    // Whatever Twitch believes, we are out, and the JOIN is one that it answers.
+    peer.expect("PART #room").await;
+    peer.admit("room", 77).await;
+    world.all_in(&["room"], ChannelState::Joined).await;
+    ingest.drain().await;
+}
+
+#[tokio::test]
 async fn a_dropped_connection_ends_its_coverage_and_the_channels_are_joined_again() {
     let (world, twitch) = (World::new().await, Twitch::new().await);
     world.assign(1, &["room"]).await;

@@ -1,12 +1,14 @@
 //! What memory has no room for while the bus is away: on disk, through kills, and up to a limit.
 
+use crate::covered::Covered;
 use crate::harness::{Ingest, LIMIT, SHARDS, SLOT, World};
 use crate::wire::{Peer, Twitch};
 use clamor_bus::report::ChannelState;
 use clamor_chat::wire::event::Kind;
 use clamor_testkit::{Scrape, WorkerOptions, WorkerProcess, eventually};
 use clamor_worker::ingest::{IngestOptions, SpillOptions};
-use std::time::{Duration, Instant};
+use std::path::PathBuf;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 const ROOM: u64 = 77;
 /// Text of a message: a thousand are about half a megabyte.
@@ -19,6 +21,10 @@ fn options(world: &World, twitch: &Twitch, queue_bytes: u64, limit_bytes: u64) -
         spill: Some(SpillOptions { dir, limit_bytes }),
         ..IngestOptions::new(SLOT, world.bus.clone(), SHARDS, twitch.options())
     }
+}
+
+fn wall_ms() -> u64 {
+    u64::try_from(SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_millis()).unwrap()
 }
 
 async fn joined(world: &World, twitch: &Twitch) -> Peer {
@@ -46,26 +52,88 @@ async fn all_on_disk(messages: f64, scrape: impl AsyncFn() -> Scrape) {
     .await;
 }
 
+/// A worker of its own process, with room for a megabyte in memory, and the rest on disk.
+fn process(world: &World, twitch: &Twitch) -> WorkerProcess {
+    let options = WorkerOptions::new(
+        env!("CARGO_BIN_EXE_clamor-worker"),
+        "ingest",
+        &["ingest", "--worker", SLOT],
+        &world.servers,
+    )
+    .env("NATS_URL", world.servers.nats_url())
+    .env("PIPELINE", "test")
+    .env("TWITCH_ADDRESS", twitch.address())
+    .env("TWITCH_TLS", "false")
+    .env("JOIN_RATE", "0")
+    .env("QUEUE_BYTES", (1 << 20).to_string())
+    .env("SPILL_DIR", world.servers.folder().join("spill").display().to_string());
+    WorkerProcess::start(options).unwrap()
+}
+
+/// The segments of all instances that left some, in the order in which they were begun.
+fn segments(world: &World) -> Vec<PathBuf> {
+    let folders = std::fs::read_dir(world.servers.folder().join("spill/test")).unwrap();
+    let entries =
+        |folder: std::fs::DirEntry| std::fs::read_dir(folder.path()).unwrap().map(|entry| entry.unwrap().path());
+    let files = folders.flat_map(|folder| entries(folder.unwrap()));
+    let mut files: Vec<_> = files.filter(|path| path.extension().is_some_and(|end| end == "spill")).collect();
+    files.sort();
+    files
+}
+
+#[tokio::test]
+async fn of_a_damaged_segment_the_good_beginning_counts_and_the_rest_is_not_covered() {
+    let (mut world, twitch) = (World::new().await, Twitch::new().await);
+    world.assign(1, &["room"]).await;
+    let mut worker = process(&world, &twitch);
+    let peer = joined(&world, &twitch).await;
+    peer.chat_many("room", ROOM, 0..10, PADDING).await;
+    let first_ms = wall_ms();
+    world.published_when("coverage of the first", |published| published.heard_until_of(1) > first_ms).await;
+    world.servers.kill_nats();
+    let mut said_ms = Vec::new();
+    for (from, to) in [(10, 1400), (1400, 2200), (2200, 3000)] {
+        peer.chat_many("room", ROOM, from..to, PADDING).await;
+        said_ms.push((to, wall_ms()));
+        all_on_disk(f64::from(u16::try_from(to).unwrap()), async || worker.metrics().await.unwrap_or_default()).await;
+    }
+    worker.kill9().await;
+    let shard = format!("{:03}-", clamor_chat::shard::shard(ROOM, SHARDS));
+    let of_room = |path: &PathBuf| path.file_name().unwrap().to_str().unwrap().starts_with(&shard);
+    let segment = segments(&world).into_iter().find(of_room).expect("a segment of the room's shard");
+    let mut bytes = std::fs::read(&segment).unwrap();
+    let place = rand::random_range(bytes.len() / 4..bytes.len() * 3 / 4);
+    println!("byte {place} of {} in {}", bytes.len(), segment.display());
+    bytes[place] ^= 0x10;
+    std::fs::write(&segment, bytes).unwrap();
+    world.servers.restart_nats().await.unwrap();
+    worker.restart().unwrap();
+    let mut peer = twitch.accept_login().await;
+    peer.admit("room", ROOM).await;
+    peer.chat("room", ROOM, "3000 of the next instance").await;
+    let published =
+        world.published_when("the next instance", |published| published.text_numbers(ROOM).last() == Some(&3000)).await;
+
+    let numbers = published.text_numbers(ROOM);
+    let good = numbers.windows(2).take_while(|pair| pair[1] == pair[0] + 1).count() + 1;
+    assert!((11..3000).contains(&good), "{good} of 3000: byte {place} is in the middle");
+    let covered = Covered::by(&published);
+    assert!(covered.covers(ROOM, first_ms));
+    // Nothing after the damage was heard, as far as anybody knows.
+    for (number, at_ms) in said_ms {
+        assert!(number <= good || !covered.covers(ROOM, at_ms), "{good} of 3000 are there, {number} is covered");
+    }
+    let damaged = [("reason", "spill_damaged")];
+    let scrape = worker.metrics().await.unwrap();
+    assert_eq!(scrape.count("clamor_ingest_batches_dropped_total", &damaged), 1.0);
+    worker.terminate_and_wait(LIMIT).await.unwrap();
+}
+
 #[tokio::test]
 async fn what_a_killed_worker_had_spilled_is_published_by_the_next_one() {
     let (mut world, twitch) = (World::new().await, Twitch::new().await);
     world.assign(1, &["room"]).await;
-    let mut worker = WorkerProcess::start(
-        WorkerOptions::new(
-            env!("CARGO_BIN_EXE_clamor-worker"),
-            "ingest",
-            &["ingest", "--worker", SLOT],
-            &world.servers,
-        )
-        .env("NATS_URL", world.servers.nats_url())
-        .env("PIPELINE", "test")
-        .env("TWITCH_ADDRESS", twitch.address())
-        .env("TWITCH_TLS", "false")
-        .env("JOIN_RATE", "0")
-        .env("QUEUE_BYTES", (1 << 20).to_string())
-        .env("SPILL_DIR", world.servers.folder().join("spill").display().to_string()),
-    )
-    .unwrap();
+    let mut worker = process(&world, &twitch);
     let peer = joined(&world, &twitch).await;
     peer.chat_many("room", ROOM, 0..10, PADDING).await;
     world.published_when("the first", |published| published.texts(ROOM).len() == 10).await;

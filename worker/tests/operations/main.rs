@@ -2,6 +2,7 @@
 //! wrong version, with a full disk, behind TLS; the real binary, its log and its HTTP surface.
 #![allow(clippy::unwrap_used, reason = "a test")]
 
+mod bad_day;
 mod elsewhere;
 mod full;
 mod metrics;

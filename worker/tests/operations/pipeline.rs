@@ -12,8 +12,12 @@ pub(crate) const LIMIT: Duration = Duration::from_secs(90);
 
 /// A simulator with so many channels, silent at first.
 pub(crate) async fn simulator(servers: &Servers, channels: usize) -> SimulatorProcess {
-    let options = SimulatorOptions::new(servers.folder()).flag("--channels", &channels).flag("--chatters", &2_000);
-    SimulatorProcess::start(options).await.unwrap()
+    SimulatorProcess::start(simulated(servers, channels)).await.unwrap()
+}
+
+/// How to start one.
+pub(crate) fn simulated(servers: &Servers, channels: usize) -> SimulatorOptions {
+    SimulatorOptions::new(servers.folder()).flag("--channels", &channels).flag("--chatters", &2_000)
 }
 
 /// Plans for these slots, which read all that the simulator has, and counts; runs no worker itself.

@@ -2,20 +2,27 @@
 //!
 //! Invariants:
 //! - A line is written into the ledger and handed to all who are in its channel in one step: a connection hears exactly
-//!   what was said between its JOIN's answer and its leaving.
+//!   what was said between its JOIN's answer and its leaving, but for what a fault keeps from it, which is counted.
 //! - A line never waits here for a reader: it is queued, or its reader is cut off.
 
+mod room;
+
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use rustc_hash::FxHashMap;
 use serde::Serialize;
 use tokio::sync::watch;
 
 use crate::config::{Config, Detail};
+use crate::faults::{Disturbance, FaultError, Faults};
 use crate::irc::outbox::{End, Outbox};
-use crate::ledger::{Book, ChannelRow, ConnectionCounts, Ledger, Record};
+use crate::ledger::{Book, ConnectionCounts, Ledger, Record};
 use crate::pen::Line;
+
+pub use room::Door;
+use room::Room;
+pub(crate) use room::{Answer, RoomChange, Visitor};
 
 /// More are not made by `any_channel`: a client cannot fill the memory with names.
 const MOST_ROOMS: usize = 200_000;
@@ -42,41 +49,6 @@ pub(crate) struct Spoken {
     /// Absent: heard, but not chat (a NOTICE).
     pub(crate) record: Option<Record>,
     pub(crate) change: Option<RoomChange>,
-}
-
-/// What a ROOMSTATE says.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct RoomState {
-    pub(crate) emote_only: bool,
-    /// Minutes; -1: off.
-    pub(crate) followers_only: i32,
-    pub(crate) unique_only: bool,
-    pub(crate) slow_seconds: u32,
-    pub(crate) subscribers_only: bool,
-}
-
-/// A change of one setting.
-#[derive(Debug, Clone, Copy)]
-pub(crate) enum RoomChange {
-    EmoteOnly(bool),
-    FollowersOnly(i32),
-    UniqueOnly(bool),
-    Slow(u32),
-    SubscribersOnly(bool),
-}
-
-struct Member {
-    connection: u64,
-    tags: bool,
-    commands: bool,
-    outbox: Arc<Outbox>,
-}
-
-struct Room {
-    origin: Origin,
-    state: RoomState,
-    members: Vec<Member>,
-    row: ChannelRow,
 }
 
 /// An open connection, as `GET /connections` gives it.
@@ -111,26 +83,9 @@ struct Inner {
     next_connection: u64,
     counts: ConnectionCounts,
     book: Book,
-}
-
-/// How a JOIN is answered. Later behaviours of channels (suspended, banned, over the limit) are further variants.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Door {
-    /// It exists: the answers are queued.
-    Open,
-    /// Already inside: nothing happens.
-    Inside,
-    /// Nobody answers.
-    Absent,
-}
-
-/// Who asks to JOIN.
-pub(crate) struct Visitor<'a> {
-    pub(crate) connection: u64,
-    pub(crate) nick: &'a str,
-    pub(crate) tags: bool,
-    pub(crate) commands: bool,
-    pub(crate) outbox: &'a Arc<Outbox>,
+    disturbance: Disturbance,
+    /// How often a channel was renamed.
+    renames: u64,
 }
 
 pub(crate) struct Town {
@@ -138,6 +93,7 @@ pub(crate) struct Town {
     any_channel: bool,
     seed: u64,
     joins: watch::Sender<u64>,
+    faults: watch::Sender<Faults>,
 }
 
 impl Town {
@@ -150,9 +106,11 @@ impl Town {
             next_connection: 1,
             counts: ConnectionCounts::default(),
             book: Book::new(config.detail, config.phrases.clone()),
+            disturbance: Disturbance::new(config.faults, config.seed),
+            renames: 0,
         };
-        let joins = watch::Sender::new(0);
-        Self { inner: Mutex::new(inner), any_channel: config.any_channel, seed: config.seed, joins }
+        let (joins, faults) = (watch::Sender::new(0), watch::Sender::new(config.faults));
+        Self { inner: Mutex::new(inner), any_channel: config.any_channel, seed: config.seed, joins, faults }
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {
@@ -165,35 +123,107 @@ impl Town {
         self.lock().build_room(login, id, origin)
     }
 
-    /// The rooms from `known` on: number, id, login.
-    pub(crate) fn made_rooms(&self, known: usize) -> Vec<(usize, u64, String)> {
+    /// The rooms that generated traffic talks in, in the order in which they were built: number, id, login.
+    pub(crate) fn made_rooms(&self) -> Vec<(usize, u64, String)> {
         let inner = self.lock();
-        let rooms = inner.rooms.iter().enumerate().skip(known);
+        let rooms = inner.rooms.iter().enumerate();
         let made = rooms.filter(|(_, room)| room.origin == Origin::Made);
         made.map(|(number, room)| (number, room.row.channel_id, room.row.login.clone())).collect()
     }
 
-    pub(crate) fn room_count(&self) -> usize {
-        self.lock().rooms.len()
+    /// How many rooms there are, and how often one was renamed.
+    pub(crate) fn extent(&self) -> (usize, u64) {
+        let inner = self.lock();
+        (inner.rooms.len(), inner.renames)
     }
 
     /// Says these lines, in order, and takes them away.
     pub(crate) fn say(&self, lines: &mut Vec<Spoken>) {
         let mut inner = self.lock();
+        let now = Instant::now();
         for spoken in lines.drain(..) {
+            if let Some(spoken) = inner.disturbance.hold_back(spoken, now) {
+                inner.say(&spoken);
+            }
+        }
+        for spoken in inner.disturbance.take_late(now) {
             inner.say(&spoken);
         }
     }
 
-    pub(crate) fn enter(&self, peer: String, tls: bool, outbox: &Arc<Outbox>) -> u64 {
+    /// When something is to be said that was held back.
+    pub(crate) fn next_late(&self) -> Option<Instant> {
+        self.lock().disturbance.next_late()
+    }
+
+    /// Says all that was held back.
+    pub(crate) fn say_late(&self) {
         let mut inner = self.lock();
+        for spoken in inner.disturbance.take_all_late() {
+            inner.say(&spoken);
+        }
+    }
+
+    /// How wrong the time of the next utterance is.
+    pub(crate) fn skew_ms(&self) -> i64 {
+        self.lock().disturbance.skew_ms()
+    }
+
+    pub(crate) fn faults(&self) -> watch::Receiver<Faults> {
+        self.faults.subscribe()
+    }
+
+    pub(crate) fn set_faults(&self, faults: Faults) {
+        self.lock().disturbance.faults = faults;
+        self.faults.send_replace(faults);
+    }
+
+    /// Opens or shuts a channel's door.
+    pub(crate) fn set_door(&self, login: &str, door: Door) -> Result<(), FaultError> {
+        let mut inner = self.lock();
+        let number = inner.number(login)?;
+        let thrown_out = inner.rooms[number].set_door(door);
+        inner.count_left(&thrown_out);
+        Ok(())
+    }
+
+    /// A channel has another login from now on; who is in it parts, and what is said is said under the new one.
+    pub(crate) fn rename(&self, login: &str, to: &str) -> Result<(), FaultError> {
+        let mut inner = self.lock();
+        let number = inner.number(login)?;
+        if !is_login(to) || inner.by_login.contains_key(to) {
+            return Err(FaultError::Login(to.to_owned()));
+        }
+        let parting = inner.rooms[number].empty();
+        for connection in parting.iter().filter_map(|id| inner.connections.get(id)) {
+            connection.outbox.push_text(&part_line(&connection.info.nick, login));
+        }
+        inner.count_left(&parting);
+        inner.by_login.remove(login);
+        inner.by_login.insert(to.to_owned(), number);
+        to.clone_into(&mut inner.rooms[number].row.login);
+        inner.renames += 1;
+        Ok(())
+    }
+
+    /// Absent: there are too many.
+    pub(crate) fn enter(&self, peer: String, tls: bool, outbox: &Arc<Outbox>) -> Option<u64> {
+        let mut inner = self.lock();
+        let Faults { connection_limit, freeze_new, .. } = inner.disturbance.faults;
+        if connection_limit > 0 && inner.connections.len() >= connection_limit {
+            inner.counts.turned_away += 1;
+            return None;
+        }
+        if freeze_new {
+            outbox.freeze(true);
+        }
         let id = inner.next_connection;
         inner.next_connection += 1;
         inner.counts.opened += 1;
         let info =
             ConnectionInfo { id, nick: String::new(), peer, tls, opened_ms: now_ms(), channels: 0, queued_bytes: 0 };
         inner.connections.insert(id, Connection { info, outbox: Arc::clone(outbox) });
-        id
+        Some(id)
     }
 
     pub(crate) fn name(&self, connection: u64, nick: &str) {
@@ -218,6 +248,7 @@ impl Town {
         match end {
             End::Left => counts.left += 1,
             End::Slow => counts.slow += 1,
+            End::Cut => counts.cut += 1,
             End::Silent => counts.silent += 1,
             End::Reconnected => counts.reconnected += 1,
             End::Refused => counts.refused += 1,
@@ -226,12 +257,12 @@ impl Town {
         }
     }
 
-    pub(crate) fn join(&self, visitor: &Visitor<'_>, login: &str) -> Door {
-        let door = self.lock().join(visitor, login, self.any_channel);
-        if door == Door::Open {
+    pub(crate) fn join(&self, visitor: &Visitor<'_>, login: &str) -> Answer {
+        let answer = self.lock().join(visitor, login, self.any_channel);
+        if answer == Answer::Inside {
             self.joins.send_modify(|joins| *joins += 1);
         }
-        door
+        answer
     }
 
     pub(crate) fn part(&self, visitor: &Visitor<'_>, login: &str) {
@@ -240,11 +271,8 @@ impl Town {
             return;
         };
         if inner.rooms[number].remove(visitor.connection, now_ms()) {
-            let nick = visitor.nick;
-            visitor.outbox.push_text(&format!(":{nick}!{nick}@{nick}.tmi.twitch.tv PART #{login}"));
-            if let Some(connection) = inner.connections.get_mut(&visitor.connection) {
-                connection.info.channels -= 1;
-            }
+            visitor.outbox.push_text(&part_line(visitor.nick, login));
+            inner.count_left(&[visitor.connection]);
         }
     }
 
@@ -287,6 +315,7 @@ impl Town {
         let inner = self.lock();
         let mut connections = inner.counts;
         connections.open = inner.connections.len() as u64;
+        connections.garbage = inner.disturbance.garbage;
         let mut ledger = Ledger { seed: self.seed, speaking, connections, ..Ledger::default() };
         ledger.channels = inner.rooms.iter().map(Room::row).collect();
         inner.book.copy_into(&mut ledger);
@@ -306,120 +335,54 @@ impl Inner {
         let number = self.rooms.len();
         self.by_login.insert(login.to_owned(), number);
         self.by_id.insert(channel_id, number);
-        let row = ChannelRow {
-            channel_id,
-            login: login.to_owned(),
-            first_join_ms: None,
-            last_join_ms: None,
-            last_leave_ms: None,
-            joins: 0,
-            leaves: 0,
-            listeners: 0,
-        };
-        self.rooms.push(Room { origin, state: RoomState::OPEN, members: Vec::new(), row });
+        self.rooms.push(Room::new(origin, login, channel_id));
         number
     }
 
     fn say(&mut self, spoken: &Spoken) {
-        let room = &mut self.rooms[spoken.room];
-        if let Some(change) = spoken.change {
-            room.state.apply(change);
-        }
-        for member in &room.members {
-            if let Some(bytes) = spoken.line.for_reader(member.tags, member.commands) {
-                member.outbox.push(bytes);
-            }
-        }
+        self.rooms[spoken.room].say(spoken, &mut self.disturbance);
         if let Some(record) = &spoken.record {
             self.book.record(record);
         }
     }
 
-    fn join(&mut self, visitor: &Visitor<'_>, login: &str, any_channel: bool) -> Door {
+    fn join(&mut self, visitor: &Visitor<'_>, login: &str, any_channel: bool) -> Answer {
+        if !self.disturbance.hears_join(Instant::now()) {
+            self.counts.joins_ignored += 1;
+            return Answer::Unheard;
+        }
         let number = match self.by_login.get(login) {
             Some(&number) => number,
             None if any_channel && is_login(login) && self.rooms.len() < MOST_ROOMS => {
                 self.build_room(login, id_of_login(login), Origin::Made)
             }
-            None => return Door::Absent,
+            None => return Answer::Absent,
         };
-        let room = &mut self.rooms[number];
-        if room.members.iter().any(|member| member.connection == visitor.connection) {
-            return Door::Inside;
-        }
-        let nick = visitor.nick;
-        visitor.outbox.push_text(&format!(":{nick}!{nick}@{nick}.tmi.twitch.tv JOIN #{login}"));
-        visitor.outbox.push_text(&format!(":{nick}.tmi.twitch.tv 353 {nick} = #{login} :{nick}"));
-        visitor.outbox.push_text(&format!(":{nick}.tmi.twitch.tv 366 {nick} #{login} :End of /NAMES list"));
-        if visitor.commands {
-            visitor.outbox.push_text(&room.state_line(visitor.tags));
-        }
-        room.enter(visitor);
-        if let Some(connection) = self.connections.get_mut(&visitor.connection) {
+        let answer = self.rooms[number].join(visitor);
+        if answer == Answer::Inside
+            && let Some(connection) = self.connections.get_mut(&visitor.connection)
+        {
             connection.info.channels += 1;
         }
-        Door::Open
+        answer
+    }
+
+    fn number(&self, login: &str) -> Result<usize, FaultError> {
+        self.by_login.get(login).copied().ok_or_else(|| FaultError::NoChannel(login.to_owned()))
+    }
+
+    /// These connections are in one channel less.
+    fn count_left(&mut self, connections: &[u64]) {
+        for id in connections {
+            if let Some(connection) = self.connections.get_mut(id) {
+                connection.info.channels -= 1;
+            }
+        }
     }
 }
 
-impl Room {
-    fn row(&self) -> ChannelRow {
-        ChannelRow { listeners: self.members.len() as u64, ..self.row.clone() }
-    }
-
-    fn enter(&mut self, visitor: &Visitor<'_>) {
-        let now = now_ms();
-        self.row.joins += 1;
-        self.row.first_join_ms.get_or_insert(now);
-        self.row.last_join_ms = Some(now);
-        self.members.push(Member {
-            connection: visitor.connection,
-            tags: visitor.tags,
-            commands: visitor.commands,
-            outbox: Arc::clone(visitor.outbox),
-        });
-    }
-
-    fn remove(&mut self, connection: u64, now_ms: u64) -> bool {
-        let Some(at) = self.members.iter().position(|member| member.connection == connection) else {
-            return false;
-        };
-        self.members.swap_remove(at);
-        self.row.leaves += 1;
-        self.row.last_leave_ms = Some(now_ms);
-        true
-    }
-
-    fn state_line(&self, tags: bool) -> String {
-        let login = &self.row.login;
-        if !tags {
-            return format!(":tmi.twitch.tv ROOMSTATE #{login}");
-        }
-        let RoomState { emote_only, followers_only, unique_only, slow_seconds, subscribers_only } = self.state;
-        format!(
-            "@emote-only={};followers-only={followers_only};r9k={};room-id={};slow={slow_seconds};subs-only={} \
-             :tmi.twitch.tv ROOMSTATE #{login}",
-            u8::from(emote_only),
-            u8::from(unique_only),
-            self.row.channel_id,
-            u8::from(subscribers_only),
-        )
-    }
-}
-
-impl RoomState {
-    const OPEN: Self =
-        Self { emote_only: false, followers_only: -1, unique_only: false, slow_seconds: 0, subscribers_only: false };
-
-    fn apply(&mut self, change: RoomChange) {
-        match change {
-            RoomChange::EmoteOnly(on) => self.emote_only = on,
-            RoomChange::FollowersOnly(minutes) => self.followers_only = minutes,
-            RoomChange::UniqueOnly(on) => self.unique_only = on,
-            RoomChange::Slow(seconds) => self.slow_seconds = seconds,
-            RoomChange::SubscribersOnly(on) => self.subscribers_only = on,
-        }
-    }
+fn part_line(nick: &str, login: &str) -> String {
+    format!(":{nick}!{nick}@{nick}.tmi.twitch.tv PART #{login}")
 }
 
 /// Whether Twitch could have a channel of this name.
