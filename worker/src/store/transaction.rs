@@ -2,6 +2,7 @@
 
 use super::commit::Flush;
 use super::connect::Store;
+use super::elsewhere::read_elsewhere;
 use super::error::{StoreError, Trying, failed, is_broken};
 use super::lease::{Claim, numbers};
 use super::partition::Retained;
@@ -10,6 +11,7 @@ use super::value::{Stamp, sequence, text};
 use super::write::{RefusedRow, Write};
 use super::{fast, slow};
 use crate::aggregate::delta::Position;
+use crate::aggregate::late::{self, Elsewhere, LateLine};
 use sqlx::pool::PoolConnection;
 use sqlx::postgres::PgConnection;
 use sqlx::{Connection, Postgres, Transaction, query, query_as, query_scalar};
@@ -26,14 +28,19 @@ const COMMIT_LIMIT: Duration = Duration::from_secs(30);
 pub(super) struct Commit<'a> {
     pub(super) claim: &'a Claim,
     pub(super) flushes: &'a [Flush<'a>],
+    /// Lines that count where nobody else covers their time.
+    pub(super) late: &'a [LateLine],
     pub(super) to: &'a Position,
     /// Empty: what is stored stays.
     pub(super) stream_created: &'a str,
 }
 
-/// All writes of a commit, made for what retention had left when they were made.
+/// All writes of a commit, made for what retention had left, and others had covered, when they were made.
 pub(super) struct Prepared {
     pub(super) context: Context,
+    pub(super) elsewhere: Elsewhere,
+    /// Late lines that do not count.
+    pub(super) late_covered: u64,
     pub(super) writes: Vec<Write>,
 }
 
@@ -48,6 +55,8 @@ pub(super) enum Ended {
     Fenced,
     /// Retention has moved on: prepare again.
     Retention(Retained),
+    /// Others cover what they did not when it was prepared: again.
+    Elsewhere(Elsewhere),
     /// The lease does not name this backend yet.
     Unnamed,
     /// COMMIT was not answered.
@@ -67,7 +76,7 @@ pub(super) enum Outcome {
 }
 
 impl Store {
-    pub(super) fn prepare(&self, commit: &Commit<'_>) -> Prepared {
+    pub(super) fn prepare(&self, commit: &Commit<'_>, elsewhere: Elsewhere) -> Prepared {
         let retained = *self.inner.retained.lock().unwrap_or_else(PoisonError::into_inner);
         let shard = commit.claim.shard_number();
         let mut context = Context::new(retained);
@@ -78,8 +87,15 @@ impl Store {
                 Flush::Slow { delta, .. } => writes.extend(slow::writes(delta, &mut context)),
             }
         }
+        let mut late_covered = 0;
+        if !commit.late.is_empty() {
+            let late = late::count(commit.late, &elsewhere);
+            late_covered = late.covered;
+            writes.extend(fast::writes(&late.fast, shard, &mut context));
+            writes.extend(late.slow.iter().flat_map(|slice| slow::writes(slice, &mut context)));
+        }
         writes.push(context.dirty_write(shard));
-        Prepared { context, writes }
+        Prepared { context, elsewhere, late_covered, writes }
     }
 
     /// One transaction. An error means that it was not committed.
@@ -132,6 +148,14 @@ impl Store {
         if retained != prepared.context.retained {
             transaction.rollback().await.trying("roll back")?;
             return Ok(Worked::Ended(Ended::Retention(retained)));
+        }
+        // After statement 1, too: an import holds the rows of shard_group while it covers.
+        if !commit.late.is_empty() {
+            let elsewhere = read_elsewhere(&mut transaction, commit.late).await.trying("read who covers late lines")?;
+            if elsewhere != prepared.elsewhere {
+                transaction.rollback().await.trying("roll back")?;
+                return Ok(Worked::Ended(Ended::Elsewhere(elsewhere)));
+            }
         }
         let mut refused = Vec::new();
         let mut rows = 0;
@@ -209,7 +233,7 @@ async fn move_on(
     commit: &Commit<'_>,
     flush: &Flush<'_>,
 ) -> Result<Option<i32>, StoreError> {
-    let Commit { claim, flushes: _, to, stream_created } = commit;
+    let Commit { claim, flushes: _, late: _, to, stream_created } = commit;
     let (instances, numbers) = numbers(to);
     let judged_until = match flush {
         Flush::Fast { delta, .. } if delta.judged_until_ms > 0 => Some(Stamp::saturating(delta.judged_until_ms)),
