@@ -14,11 +14,13 @@ use crate::retry::backoff;
 use crate::store::{Claim, Store};
 use clamor_bus::{Bus, BusError, Start, StreamState};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
-/// A lease holds 15 s: two renewals may fail.
-const RENEW: Duration = Duration::from_secs(5);
+/// A commit renews the lease every 5 s. Where none does (a warm-up, a commit that takes long), a lease of 15 s is renewed
+/// at this age, and can be tried again three times.
+const RENEW: Duration = Duration::from_secs(7);
+const RENEW_AGAIN: Duration = Duration::from_secs(2);
 /// What a hand-over may take; a pod's grace is longer.
 const DRAIN: Duration = Duration::from_secs(25);
 /// A session's loop turns at least every 5 s.
@@ -161,21 +163,29 @@ impl Owner {
         }
     }
 
-    /// Renews the lease for as long as the guard lives. A store that is away does not end it: nobody else can claim
-    /// there either, and who has claimed elsewhere has raised the epoch.
+    /// Renews the lease for as long as the guard lives, whenever no commit has. A store that is away does not end it:
+    /// nobody else can claim there either, and who has claimed elsewhere has raised the epoch.
     fn renew(&self, claim: &Arc<Claim>, lost: CancellationToken) -> DropGuard {
         let ended = CancellationToken::new();
         let (store, claim, stop) = (self.store.clone(), Arc::clone(claim), ended.clone());
         tokio::spawn(async move {
+            let mut due = claim.renewed() + RENEW;
             loop {
                 tokio::select! {
                     () = stop.cancelled() => return,
-                    () = tokio::time::sleep(RENEW) => {}
+                    () = tokio::time::sleep_until(due.into()) => {}
+                }
+                due = claim.renewed() + RENEW;
+                if due > Instant::now() {
+                    continue;
                 }
                 match store.renew(&claim).await {
-                    Ok(true) => {}
+                    Ok(true) => due = claim.renewed() + RENEW,
                     Ok(false) => return lost.cancel(),
-                    Err(error) => tracing::debug!(shard = claim.shard, "failed to renew the lease: {error}"),
+                    Err(error) => {
+                        tracing::debug!(shard = claim.shard, "failed to renew the lease: {error}");
+                        due = Instant::now() + RENEW_AGAIN;
+                    }
                 }
             }
         });

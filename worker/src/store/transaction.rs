@@ -109,12 +109,15 @@ impl Store {
         let work = self.work(connection, commit, prepared, careful);
         let worked = tokio::time::timeout(TRANSACTION_LIMIT, Box::pin(work)).await;
         let timed_out = |_| StoreError::TimedOut { action: "commit", seconds: TRANSACTION_LIMIT.as_secs() };
-        let (transaction, pid, rows, refused) = match worked.map_err(timed_out)?? {
+        let (transaction, pid, rows, refused, renewed) = match worked.map_err(timed_out)?? {
             Worked::Ready(ready) => ready,
             Worked::Ended(ended) => return Ok(ended),
         };
         match limited(COMMIT_LIMIT, "commit", transaction.commit()).await {
-            Ok(()) => Ok(Ended::Committed { rows, refused }),
+            Ok(()) => {
+                renewed.into_iter().for_each(|pids| commit.claim.publish(pids));
+                Ok(Ended::Committed { rows, refused })
+            }
             Err(error) => Ok(Ended::Unknown { pid, error, rows, refused }),
         }
     }
@@ -176,7 +179,17 @@ impl Store {
                 }
             }
         }
-        Ok(Worked::Ready((transaction, pid, rows, refused)))
+        // Last, so that the lease's row is locked for as short as can be.
+        let fast = commit.flushes.iter().any(|flush| matches!(flush, Flush::Fast { .. }));
+        let renewed = if fast && commit.claim.is_old() {
+            match self.renew_in(&mut transaction, commit.claim).await? {
+                Some(pids) => Some(pids),
+                None => return Ok(Worked::Ended(Ended::Fenced)),
+            }
+        } else {
+            None
+        };
+        Ok(Worked::Ready((transaction, pid, rows, refused, renewed)))
     }
 
     /// Statement 1 found no row: the shard is not ours, or an earlier call with the same delta came through.
@@ -223,7 +236,8 @@ impl Store {
 
 /// How the work of a transaction ended: ready to commit, or over.
 enum Worked<'c> {
-    Ready((Transaction<'c, Postgres>, i32, u64, Vec<RefusedRow>)),
+    /// The transaction, its backend, rows written and refused, and what the lease names if it was renewed.
+    Ready((Transaction<'c, Postgres>, i32, u64, Vec<RefusedRow>, Option<Vec<i32>>)),
     Ended(Ended),
 }
 

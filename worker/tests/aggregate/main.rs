@@ -5,6 +5,7 @@ mod clocks;
 mod fixture;
 mod late;
 mod sets;
+mod sharing;
 mod streams;
 
 use anyhow::Result;
