@@ -63,6 +63,8 @@ pub struct Elsewhere {
     pub covered: BTreeMap<ChannelId, Vec<Covered>>,
     /// Keys that were counted beyond all coverage.
     pub counted: FxHashSet<u128>,
+    /// Who listened before is forgotten: nothing counts there any more.
+    pub known_since_ms: Millis,
 }
 
 impl Elsewhere {
@@ -70,7 +72,7 @@ impl Elsewhere {
         let at_ms = line.event.sent_at_ms;
         let covers = |&(since, until, source): &Covered| source != line.source && since <= at_ms && at_ms < until;
         let covered = self.covered.get(&line.event.channel_id).is_some_and(|intervals| intervals.iter().any(covers));
-        covered || self.counted.contains(&line.event.key())
+        covered || at_ms < self.known_since_ms || self.counted.contains(&line.event.key())
     }
 }
 

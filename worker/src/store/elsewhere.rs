@@ -1,5 +1,6 @@
 //! What others have brought of the times of late lines, and the keys of lines that no coverage reaches.
 
+use super::partition::{Kept, Retained};
 use super::rows::Context;
 use super::value::{Key, Stamp, number};
 use super::write::{Column, Write};
@@ -11,7 +12,11 @@ use sqlx::{query_as, query_scalar};
 
 /// Closed coverage around the lines, files among it, and which of their keys were counted beyond all coverage. What is
 /// open the shard knows better: as of each line's own place in the stream.
-pub(super) async fn read_elsewhere(connection: &mut PgConnection, late: &[LateLine]) -> Result<Elsewhere, sqlx::Error> {
+pub(super) async fn read_elsewhere(
+    connection: &mut PgConnection,
+    late: &[LateLine],
+    retained: &Retained,
+) -> Result<Elsewhere, sqlx::Error> {
     let spans = spans(late);
     let channels: Vec<i64> = spans.keys().map(|channel| channel.cast_signed()).collect();
     let (firsts, lasts): (Vec<Stamp>, Vec<Stamp>) =
@@ -27,7 +32,8 @@ pub(super) async fn read_elsewhere(connection: &mut PgConnection, late: &[LateLi
     .bind(lasts)
     .fetch_all(&mut *connection)
     .await?;
-    let mut elsewhere = Elsewhere::default();
+    let known_since_ms = retained.from(Kept::Hour).millis();
+    let mut elsewhere = Elsewhere { known_since_ms, ..Elsewhere::default() };
     for (channel, instance, number, since, until) in covered {
         let source = (instance.cast_unsigned(), u32::try_from(number).unwrap_or(u32::MAX));
         let intervals = elsewhere.covered.entry(channel.cast_unsigned()).or_default();

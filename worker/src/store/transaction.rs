@@ -154,7 +154,8 @@ impl Store {
         }
         // After statement 1, too: an import holds the rows of shard_group while it covers.
         if !commit.late.is_empty() {
-            let elsewhere = read_elsewhere(&mut transaction, commit.late).await.trying("read who covers late lines")?;
+            let elsewhere =
+                read_elsewhere(&mut transaction, commit.late, &retained).await.trying("read who covers late lines")?;
             if elsewhere != prepared.elsewhere {
                 transaction.rollback().await.trying("roll back")?;
                 return Ok(Worked::Ended(Ended::Elsewhere(elsewhere)));
