@@ -44,7 +44,7 @@ test: ## Install what is missing and check everything: format, lints, docs, depe
 lint: ## Check format and lints only
 	@$(RUST) cargo fmt --all --check && cargo clippy --workspace --all-targets --profile $(CARGO_PROFILE) -- -D warnings
 
-bench: ## Measure every budget against its bar (NAMES="latency bus": only these); writes target/bench.json
+bench: ## Measure every budget against its bar (NAMES="latency bus": only these; NAMES=growth: whether anything grows); writes target/bench.json
 	@tools/install.sh run
 	@$(RUST) cargo build --release --workspace --bins
 	@target/release/clamor-bench --json target/bench.json $(NAMES)

@@ -2,7 +2,7 @@
 
 #![allow(clippy::unwrap_used, missing_docs, reason = "a bench fails by panicking")]
 
-use clamor_bench::phrases::{SAMPLE, events, patterns, texts};
+use clamor_bench::phrases::{POPULAR, SAMPLE, events, patterns, texts};
 use clamor_chat::event::parse;
 use clamor_chat::phrase::{ActiveSet, Matcher, Scratch, Spec};
 use clamor_chat::wire::{self, Batch, Event};
@@ -52,7 +52,7 @@ fn phrases(criterion: &mut Criterion) {
         let mut specs = patterns(count);
         if popular {
             // What the sample is full of, so that matches are paid for, too.
-            for pattern in ["forsenParty", r"\bEDM\b", "(?:ratge|ravetime)", "лол"] {
+            for pattern in POPULAR {
                 specs.push(Spec { pattern: pattern.to_owned(), case_sensitive: false });
             }
         }

@@ -13,7 +13,7 @@ use std::hint::black_box;
 use std::sync::Arc;
 use std::time::Duration;
 
-const T0: u64 = 1_700_000_000_000;
+pub(crate) const T0: u64 = 1_700_000_000_000;
 const EVENTS: u64 = 100;
 const BATCHES: u64 = 4_000;
 const ROUNDS: usize = 5;
@@ -98,52 +98,4 @@ pub fn cpu_time() -> Duration {
     let Ok(usage) = getrusage(UsageWho::RUSAGE_THREAD) else { return Duration::ZERO };
     let micros = (usage.user_time() + usage.system_time()).num_microseconds();
     Duration::from_micros(u64::try_from(micros).unwrap_or_default())
-}
-
-/// What the state of all shards holds after ten minutes of a rate, when both generations of keys are full. Runs in a
-/// process of its own, which this is. In bytes, with those of the program itself.
-#[must_use]
-pub fn state_after_ten_minutes(messages_per_second: u64) -> u64 {
-    const SHARDS: u64 = 4;
-    const SECONDS: u64 = 600;
-    let mut batches: Vec<Batch> = stream().iter().take(500).filter_map(|payload| decode_batch(payload).ok()).collect();
-    let mut shards: Vec<Shard> = (0..SHARDS).map(|_| shard()).collect();
-    let total = messages_per_second * SECONDS / EVENTS;
-    let mut most = 0;
-    for number in 0..total {
-        let at_ms = T0 + number * SECONDS * 1_000 / total;
-        let (in_shard, shard) = (number / SHARDS, (number % SHARDS) as usize);
-        let index = usize::try_from(number % batches.len() as u64).unwrap_or_default();
-        let batch = &mut batches[index];
-        batch.number = in_shard + 1;
-        for (event, place) in batch.events.iter_mut().zip(0..) {
-            event.sent_at_ms = at_ms;
-            event.received_at_ms = at_ms;
-            event.set_key(scatter(number * EVENTS + place));
-        }
-        let arrival = Arrival { seq: in_shard + 2, stream_time_ms: at_ms, msg_id: Some("1.1") };
-        black_box(shards[shard].apply_batch(arrival, batch));
-        // As a busy aggregator: a fast commit every two seconds, a slow one every thirty.
-        flush(&mut shards[shard], in_shard);
-        if number.is_multiple_of(total.div_ceil(50)) || number + 1 == total {
-            most = most.max(resident_bytes());
-        }
-    }
-    drop(black_box(shards));
-    most
-}
-
-/// A key for a number: as even as a message id's hash.
-fn scatter(number: u64) -> u128 {
-    let mix = |mut value: u64| {
-        value = (value ^ (value >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-        value = (value ^ (value >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-        value ^ (value >> 31)
-    };
-    u128::from(mix(number + 1)) << 64 | u128::from(mix(!number)) | 1
-}
-
-fn resident_bytes() -> u64 {
-    let statm = std::fs::read_to_string("/proc/self/statm").unwrap_or_default();
-    statm.split(' ').nth(1).and_then(|pages| pages.parse::<u64>().ok()).unwrap_or_default() * 4096
 }

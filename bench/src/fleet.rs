@@ -43,8 +43,9 @@ pub struct Fleet {
     pub simulator: SimulatorProcess,
     /// Where the counts are.
     pub store: PgPool,
+    /// What they all run on.
+    pub servers: Servers,
     _planner: DropGuard,
-    _servers: Servers,
 }
 
 impl Fleet {
@@ -64,8 +65,8 @@ impl Fleet {
             aggregate: aggregate(&servers)?,
             simulator,
             store: store(&servers).await?,
+            servers,
             _planner: planner,
-            _servers: servers,
         };
         fleet.aggregate.ready(LIMIT).await;
         for ingest in &fleet.ingest {

@@ -5,12 +5,15 @@
 pub mod budget;
 pub mod channels;
 pub mod counting;
+pub mod cpu;
 pub mod crowd;
 pub mod fleet;
+pub mod growth;
+pub mod latency;
 pub mod phrases;
 pub mod pipeline;
 pub mod publish;
-mod state;
+pub mod state;
 
 use anyhow::Result;
 use budget::Figure;
@@ -24,6 +27,8 @@ pub struct Measurement {
     pub name: &'static str,
     /// What it does.
     pub what: &'static str,
+    /// Whether it is measured only where it is asked for: it takes longer than all others together.
+    pub only_by_name: bool,
     /// Does it.
     pub run: fn() -> LocalBoxFuture<'static, Result<Vec<Figure>>>,
 }
@@ -39,7 +44,7 @@ impl std::fmt::Debug for Measurement {
 pub fn measurements() -> Vec<Measurement> {
     macro_rules! measurement {
         ($name:literal, $what:literal, $run:expr) => {
-            Measurement { name: $name, what: $what, run: || $run.boxed_local() }
+            Measurement { name: $name, what: $what, only_by_name: false, run: || $run.boxed_local() }
         };
     }
     vec![
@@ -48,9 +53,17 @@ pub fn measurements() -> Vec<Measurement> {
         measurement!("publish", "flooded sockets to acknowledged publishes, on one thread", publish::speed()),
         measurement!("joined", "2,000 and 10,000 channels joined", channels::joined()),
         measurement!("rest", "a pipeline in which nobody speaks, a minute and a half", channels::rest()),
-        measurement!("latency", "a minute at 2,000 messages/s", pipeline::latency()),
+        measurement!("latency", "a minute at 2,000 messages/s", latency::latency()),
         measurement!("sockets", "flooded sockets into Postgres", pipeline::sockets()),
         measurement!("bus", "3.6 million waiting messages into Postgres", pipeline::bus()),
         measurement!("state", "the aggregation's memory after ten minutes at 2,000 and at 60,000/s", state::memory()),
+        Measurement {
+            only_by_name: true,
+            ..measurement!(
+                "growth",
+                "memory and CPU at 2,000/s over ten minutes, after ten of filling",
+                growth::growth()
+            )
+        },
     ]
 }

@@ -2,7 +2,7 @@
 
 use anyhow::{Context, Result};
 use clamor_bench::budget;
-use clamor_bench::{Measurement, counting, measurements};
+use clamor_bench::{Measurement, measurements, state};
 use clap::Parser;
 use futures::FutureExt as _;
 use std::panic::AssertUnwindSafe;
@@ -15,13 +15,15 @@ Examples:
   Everything (about a quarter of an hour; nothing else should run meanwhile):
     clamor-bench --json target/bench.json
   Two of them:
-    clamor-bench latency bus";
+    clamor-bench latency bus
+  Whether anything grows (twenty minutes):
+    clamor-bench growth";
 
 /// Measures Clamor's budgets with real servers and the release binaries beside this one.
 #[derive(Debug, Parser)]
 #[command(name = "clamor-bench", version, after_help = AFTER_HELP)]
 struct Cli {
-    /// What to measure; nothing: everything
+    /// What to measure; nothing: everything but what --list says is only measured by name
     #[arg(value_name = "NAME")]
     names: Vec<String>,
     /// List the names
@@ -38,22 +40,27 @@ struct Cli {
 fn main() -> Result<ExitCode> {
     let cli = Cli::parse();
     if let Some(rate) = cli.state_at {
-        println!("{}", counting::state_after_ten_minutes(rate));
+        println!("{}", state::state_after_ten_minutes(rate));
         return Ok(ExitCode::SUCCESS);
     }
     let all = measurements();
     if cli.list {
-        all.iter().for_each(|measurement| println!("{:<10} {}", measurement.name, measurement.what));
+        for Measurement { name, what, only_by_name, run: _ } in &all {
+            println!("{name:<10} {what}{}", if *only_by_name { " (only where it is named)" } else { "" });
+        }
         return Ok(ExitCode::SUCCESS);
     }
     if let Some(unknown) = cli.names.iter().find(|name| all.iter().all(|known| known.name != name.as_str())) {
         anyhow::bail!("there is no measurement {unknown}: see --list");
     }
-    let chosen: Vec<_> =
-        all.into_iter().filter(|one| cli.names.is_empty() || cli.names.iter().any(|name| name == one.name)).collect();
+    let is_chosen = |one: &Measurement| match cli.names.as_slice() {
+        [] => !one.only_by_name,
+        names => names.iter().any(|name| name == one.name),
+    };
+    let chosen: Vec<_> = all.into_iter().filter(is_chosen).collect();
     let runtime = tokio::runtime::Runtime::new().context("failed to start the runtime")?;
     let (mut figures, mut failed) = (Vec::new(), Vec::new());
-    for (index, Measurement { name, what, run }) in chosen.iter().enumerate() {
+    for (index, Measurement { name, what, only_by_name: _, run }) in chosen.iter().enumerate() {
         eprintln!("[{}/{}] {name}: {what}", index + 1, chosen.len());
         let began = Instant::now();
         // What waits in vain panics; the others are measured all the same.

@@ -1,6 +1,7 @@
-//! The whole way of a line: how long it takes, and how many can take it.
+//! The whole way of a line: how many can take it.
 
 use crate::budget::{Bar, Figure};
+use crate::cpu::Used;
 use crate::crowd::{self, Crowd, precise};
 use crate::fleet::{self, Fleet, LIMIT, SHARDS, Shape};
 use anyhow::{Context, Result};
@@ -9,7 +10,7 @@ use clamor_bus::Bus;
 use clamor_chat::shard;
 use clamor_chat::wire::{Batch, Directive, encode_batch};
 use clamor_simulator::Ledger;
-use clamor_testkit::{Needs, Scrape, eventually};
+use clamor_testkit::{Needs, eventually};
 use serde_json::json;
 use sqlx::PgPool;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -19,37 +20,6 @@ const WAITING: u64 = 3_600_000;
 const EVENTS: usize = 100;
 /// How long the sockets are flooded.
 const FLOOD: Duration = Duration::from_secs(30);
-const LAG: &str = "clamor_aggregate_commit_lag_seconds";
-
-/// A minute at 2,000 messages/s heard by two slots: latency, memory.
-///
-/// # Errors
-/// When a process fails.
-pub async fn latency() -> Result<Vec<Figure>> {
-    let fleet = Fleet::start(Shape { channels: crowd::CHANNELS, redundancy: 2 }).await?;
-    fleet.simulator.speak_for(2_000.0, Duration::from_secs(60)).await?;
-    let metrics = fleet.aggregate.metrics().await?;
-    let memory = fleet.aggregate.memory_bytes()?;
-    fleet.drain().await?;
-    let (text, p99_s) = histogram(&metrics);
-    println!("{text}");
-    Ok(vec![
-        Figure {
-            name: "line to committed row at 2,000/s, p99",
-            bar: Bar::AtMost(350.0),
-            measured: p99_s * 1e3,
-            unit: "ms",
-            flink: "65 s at worst",
-        },
-        Figure {
-            name: "aggregator after a minute at 2,000/s",
-            bar: Bar::AtMost(64.0),
-            measured: megabytes(memory),
-            unit: "MB",
-            flink: "1.8 GB",
-        },
-    ])
-}
 
 /// Everything on the machine's cores, the simulator too: as fast as ingest reads, until all of it is committed.
 ///
@@ -59,13 +29,19 @@ pub async fn sockets() -> Result<Vec<Figure>> {
     let fleet = Fleet::start(Shape { channels: crowd::CHANNELS, redundancy: 1 }).await?;
     let began = Instant::now();
     let order = json!({ "rate": 1e6, "seconds": FLOOD.as_secs_f64(), "wait": true, "wait_for_readers": true });
+    let workers = || fleet.ingest.iter().chain([&fleet.aggregate]).map(|worker| &**worker);
+    let idle = Used::now(workers(), &fleet.servers)?;
     fleet.simulator.post("/traffic", &order).await?;
+    let used = Used::now(workers(), &fleet.servers)?;
+    let simulated = fleet.simulator.cpu_time()?;
     fleet.drain().await?;
     let took = began.elapsed();
     let ledger: Ledger = fleet.simulator.ledger().await?;
     let said = precise(ledger.totals().messages);
     let counted = fleet::number(&fleet.store, "SELECT sum(messages) FROM channel_minute").await?;
     anyhow::ensure!((said - counted).abs() < 0.5, "{said} messages were said and {counted} counted");
+    let used = used.since(idle, said);
+    println!("sockets into Postgres: {took:.1?}; while they were flooded {used}, the simulator {simulated:.1?}");
     Ok(vec![Figure {
         name: "sockets into Postgres, everything on",
         bar: Bar::AtLeast(40_000.0),
@@ -85,17 +61,19 @@ pub async fn bus() -> Result<Vec<Figure>> {
     let waiting = precise(fill(&bus).await?);
     let began = Instant::now();
     let aggregate = fleet::aggregate(&servers)?;
+    let idle = Used::now([&*aggregate], &servers)?;
     aggregate.ready(LIMIT).await;
     let store = fleet::store(&servers).await?;
     caught_up(&bus, &store).await?;
     let memory = aggregate.memory_bytes()?;
-    let cpu = aggregate.cpu_time()?;
+    let used = Used::now([&*aggregate], &servers)?;
     aggregate.terminate_and_wait(LIMIT).await?;
     let took = began.elapsed();
     let counted = fleet::number(&store, "SELECT sum(messages) FROM channel_minute").await?;
     anyhow::ensure!((counted - waiting).abs() < 0.5, "{counted} of {waiting} messages are counted");
+    let used = used.since(idle, waiting);
     println!(
-        "bus into Postgres: {took:.1?}, of which the aggregator used {cpu:.1?} CPU and {:.0} MB",
+        "bus into Postgres: {took:.1?}; until it was caught up {used}; the aggregator took {:.0} MB",
         megabytes(memory)
     );
     Ok(vec![Figure {
@@ -165,29 +143,6 @@ async fn caught_up(bus: &Bus, store: &PgPool) -> Result<()> {
         .await;
     }
     Ok(())
-}
-
-/// The buckets of the commit lag as bars, and the upper end of the one that its 99th percentile lies in, in seconds.
-fn histogram(metrics: &Scrape) -> (String, f64) {
-    let mut buckets = metrics.buckets(LAG);
-    buckets.sort_by(|(a, _), (b, _)| a.total_cmp(b));
-    let total = buckets.last().map_or(0.0, |(_, count)| *count);
-    let p99 = buckets.iter().find(|(_, count)| total > 0.0 && *count >= 0.99 * total).map_or(f64::NAN, |(end, _)| *end);
-    let mut below = 0.0;
-    let mut text = format!("from line to commit: {total} messages, p99 ≤ {p99} s\n");
-    for (end, count) in buckets {
-        let share = (count - below) / total;
-        below = count;
-        if share > 0.0 {
-            text += &format!("  ≤ {end:>7.3} s {:>7.3} % {}\n", share * 100.0, bar(share));
-        }
-    }
-    (text, p99)
-}
-
-#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a share is between 0 and 1")]
-fn bar(share: f64) -> String {
-    "█".repeat((share * 60.0).ceil() as usize)
 }
 
 /// Bytes as megabytes of 10^6.

@@ -8,9 +8,9 @@ use proptest::string::string_regex;
 use regex::RegexBuilder;
 
 /// Letters whose case is not simple, and what surrounds them.
-const ALPHABET: [&str; 27] = [
+const ALPHABET: [&str; 28] = [
     "a", "A", "k", "K", "\u{212A}", "s", "S", "ſ", "ß", "ẞ", "i", "I", "İ", "ı", "Σ", "σ", "ς", "Я", "я", "ж", "Å",
-    "Å", "ﬁ", "1", " ", "!", "😀",
+    "Å", "ﬁ", "1", "_", " ", "!", "😀",
 ];
 
 fn letter() -> impl Strategy<Value = &'static str> {

@@ -38,6 +38,10 @@ pub(super) fn fold_str(text: &str) -> String {
 /// The text with its non-ASCII code points folded; ASCII is left as it is, for an automaton that ignores the case of ASCII
 /// by itself. A code point may fold to ASCII. Where nothing changes, as in most texts, nothing is copied.
 pub(super) fn fold_beyond_ascii<'t>(text: &'t str, buffer: &'t mut String) -> &'t str {
+    // A word at a time, where below it is byte by byte.
+    if text.is_ascii() {
+        return text;
+    }
     buffer.clear();
     // Up to here the buffer has it.
     let mut copied = 0;

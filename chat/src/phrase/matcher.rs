@@ -3,7 +3,8 @@
 use super::compile::{PhraseError, Spec, compile, parse};
 use super::fold::fold_beyond_ascii;
 use super::literals::{FoldedLiteral, folded_literal, required};
-use aho_corasick::{AhoCorasick, AhoCorasickKind, MatchKind};
+use aho_corasick::automaton::Automaton;
+use aho_corasick::{Anchored, BuildError, StartKind, dfa, nfa};
 use regex::Regex;
 use rustc_hash::FxHashMap;
 use std::fmt;
@@ -14,7 +15,7 @@ const MAX_TABLE_BYTES: usize = 256 * 1024;
 /// A compiled set of patterns. Immutable: build it off the hot path and swap an `Arc`.
 pub struct Matcher {
     /// Over all literals, ignoring the case of ASCII; none where there are no literals.
-    automaton: Option<AhoCorasick>,
+    automaton: Option<Literals>,
     /// Literal → where its patterns begin in `nominated`; one more at the end.
     starts: Vec<u32>,
     /// Patterns by literal.
@@ -61,7 +62,7 @@ impl Matcher {
 
         let mut by_literal: Vec<(String, Vec<u32>)> = by_literal.into_iter().collect();
         by_literal.sort_unstable();
-        let automaton = automaton(&by_literal).map_err(|error| (0, PhraseError::TooLarge(error.to_string())))?;
+        let automaton = Literals::build(&by_literal).map_err(|error| (0, PhraseError::TooLarge(error.to_string())))?;
         let mut starts = vec![0];
         let mut nominated = Vec::new();
         for (_, patterns) in by_literal {
@@ -123,8 +124,7 @@ impl Matcher {
     ) {
         let Some(automaton) = &self.automaton else { return };
         let haystack = fold_beyond_ascii(text, folded);
-        for hit in automaton.find_overlapping_iter(haystack) {
-            let literal = hit.pattern().as_usize();
+        automaton.find(haystack, |literal, start, end| {
             let patterns = self.starts[literal] as usize..self.starts[literal + 1] as usize;
             for pattern in &self.nominated[patterns] {
                 if !active.contains(*pattern as usize) {
@@ -132,8 +132,8 @@ impl Matcher {
                 }
                 let tally = &mut tallies[*pattern as usize];
                 if let Confirm::Literal { word_start, word_end } = self.confirm[*pattern as usize]
-                    && (word_start && !is_word_boundary(haystack, hit.start())
-                        || word_end && !is_word_boundary(haystack, hit.end()))
+                    && (word_start && !is_word_boundary(haystack, start)
+                        || word_end && !is_word_boundary(haystack, end))
                 {
                     continue;
                 }
@@ -141,11 +141,11 @@ impl Matcher {
                     touched.push(*pattern);
                 }
                 // Hits of one literal come in order: the first that does not overlap the last counted one counts.
-                if tally.matches == 0 || hit.start() >= tally.end {
-                    *tally = Tally { matches: tally.matches + 1, end: hit.end() };
+                if tally.matches == 0 || start >= tally.end {
+                    *tally = Tally { matches: tally.matches + 1, end };
                 }
             }
-        }
+        });
     }
 }
 
@@ -159,11 +159,13 @@ enum Confirm {
 
 /// Whether `\b` matches here: a word character on one side only.
 fn is_word_boundary(text: &str, at: usize) -> bool {
-    let is_word = |character: char| match character {
-        '\0'..='\x7f' => character.is_ascii_alphanumeric() || character == '_',
-        // The tables are in the build: `regex` itself is built with them.
-        _ => regex_syntax::try_is_word_character(character).unwrap_or(false),
-    };
+    let is_ascii_word = |byte: &u8| byte.is_ascii_alphanumeric() || *byte == b'_';
+    let around = (at.checked_sub(1).and_then(|before| text.as_bytes().get(before)), text.as_bytes().get(at));
+    if around.0.is_none_or(u8::is_ascii) && around.1.is_none_or(u8::is_ascii) {
+        return around.0.is_some_and(is_ascii_word) != around.1.is_some_and(is_ascii_word);
+    }
+    // The tables are in the build: `regex` itself is built with them.
+    let is_word = |character: char| regex_syntax::try_is_word_character(character).unwrap_or(false);
     let before = text[..at].chars().next_back().is_some_and(is_word);
     let after = text[at..].chars().next().is_some_and(is_word);
     before != after
@@ -187,18 +189,52 @@ impl Pattern {
     }
 }
 
-fn automaton(by_literal: &[(String, Vec<u32>)]) -> Result<Option<AhoCorasick>, aho_corasick::BuildError> {
-    if by_literal.is_empty() {
-        return Ok(None);
+/// The automaton over the literals. Its states are walked here and not by the crate's own search, which takes its way in
+/// anew at each of the hits: a message full of a phrase has dozens.
+enum Literals {
+    /// A full table.
+    Table(dfa::DFA),
+    /// Where that would be too large.
+    Compact(nfa::contiguous::NFA),
+}
+
+impl Literals {
+    fn build(by_literal: &[(String, Vec<u32>)]) -> Result<Option<Self>, BuildError> {
+        if by_literal.is_empty() {
+            return Ok(None);
+        }
+        let literals = by_literal.iter().map(|(literal, _)| literal);
+        if literals.clone().map(String::len).sum::<usize>() <= MAX_TABLE_BYTES {
+            let mut builder = dfa::DFA::builder();
+            builder.ascii_case_insensitive(true).prefilter(false).start_kind(StartKind::Unanchored);
+            builder.build(literals).map(Self::Table).map(Some)
+        } else {
+            let mut builder = nfa::contiguous::NFA::builder();
+            builder.ascii_case_insensitive(true).prefilter(false).build(literals).map(Self::Compact).map(Some)
+        }
     }
-    let bytes: usize = by_literal.iter().map(|(literal, _)| literal.len()).sum();
-    let kind = if bytes <= MAX_TABLE_BYTES { AhoCorasickKind::DFA } else { AhoCorasickKind::ContiguousNFA };
-    AhoCorasick::builder()
-        .match_kind(MatchKind::Standard)
-        .ascii_case_insensitive(true)
-        .kind(Some(kind))
-        .build(by_literal.iter().map(|(literal, _)| literal))
-        .map(Some)
+
+    /// Calls `found` with every occurrence of every literal, in order of where they end: literal, start, end.
+    fn find(&self, text: &str, found: impl FnMut(usize, usize, usize)) {
+        match self {
+            Self::Table(automaton) => find(automaton, text, found),
+            Self::Compact(automaton) => find(automaton, text, found),
+        }
+    }
+}
+
+fn find(automaton: &impl Automaton, text: &str, mut found: impl FnMut(usize, usize, usize)) {
+    // Both kinds are built to begin anywhere.
+    let Ok(mut state) = automaton.start_state(Anchored::No) else { return };
+    for (end, byte) in (1..).zip(text.bytes()) {
+        state = automaton.next_state(Anchored::No, state, byte);
+        if automaton.is_special(state) && automaton.is_match(state) {
+            for index in 0..automaton.match_len(state) {
+                let literal = automaton.match_pattern(state, index);
+                found(literal.as_usize(), end - automaton.pattern_len(literal), end);
+            }
+        }
+    }
 }
 
 /// Which patterns apply to a channel: a set of their indices.

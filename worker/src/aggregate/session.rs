@@ -5,7 +5,7 @@
 
 use super::commit::{Committer, Done, Standing, now_ms};
 use super::delta::{Group, Millis, Position, SLICES};
-use super::flush::{self, ROWS_ENOUGH, ROWS_MAX};
+use super::flush::{self, ROWS_MAX, SLOW_ROWS_ENOUGH};
 use super::history::Known;
 use super::metrics::{AggregateMetrics, Alarm, Dropped};
 use super::plan::ActivePlan;
@@ -388,7 +388,7 @@ impl Session {
 
     fn slow_due(&self, slice: u8) -> Instant {
         let slow = &self.slow[usize::from(slice)];
-        if self.shard.slow_rows(slice) >= ROWS_ENOUGH { slow.last } else { slow.due }
+        if self.shard.slow_rows(slice) >= SLOW_ROWS_ENOUGH { slow.last } else { slow.due }
     }
 
     fn begin_due(&mut self) {
