@@ -21,6 +21,7 @@ use super::numbers::{Numbers, Step};
 use super::plan::ActivePlan;
 use super::tally::Tally;
 use super::uniques::{AHEAD_MS, Uniques};
+use crate::protection::Protection;
 use clamor_chat::window;
 use clamor_chat::wire::event::Kind;
 use clamor_chat::wire::{Batch, Event};
@@ -117,7 +118,7 @@ impl Shard {
     /// Applies a batch. Returns the events that nothing can be done with, as a batch for the dead letters.
     pub fn apply_batch(&mut self, arrival: Arrival<'_>, batch: &Batch) -> Option<Batch> {
         let groups = self.advance(arrival)?;
-        let step = if groups.any() {
+        let step = if groups.any() && Protection::BatchNumbers.is_on() {
             self.numbers.observe(batch.instance, batch.number, self.stream_time_ms)
         } else {
             Step::Next
@@ -231,7 +232,7 @@ impl Shard {
             self.hear_line(instance, event);
         }
         let key = event.key();
-        if key != 0 && !self.dedupe.insert(key) {
+        if key != 0 && !self.dedupe.insert(key) && Protection::Dedupe.is_on() {
             self.tally.duplicates += u64::from(counts.fast);
             return;
         }
