@@ -6,13 +6,14 @@ use std::time::Duration;
 
 /// Transactions of workers that are open now.
 const IN_TRANSACTION: &str = "SELECT coalesce(min(pid), 0)::bigint FROM pg_stat_activity
-    WHERE application_name = 'clamor-worker' AND xact_start IS NOT NULL AND pid <> pg_backend_pid()";
+    WHERE application_name LIKE 'clamor%' AND xact_start IS NOT NULL AND pid <> pg_backend_pid()";
 /// Those whose client has not come back for a while: its process is paused.
-const STUCK: &str =
-    "SELECT coalesce(min(pid), 0)::bigint FROM pg_stat_activity WHERE application_name = 'clamor-worker'
+const STUCK: &str = "SELECT coalesce(min(pid), 0)::bigint FROM pg_stat_activity WHERE application_name LIKE 'clamor%'
     AND state = 'idle in transaction' AND state_change < clock_timestamp() - interval '200 milliseconds'";
 /// How often an owner is paused and let go until it is caught with a transaction open.
 const CATCHES: u32 = 300;
+/// How often in a row a transaction is looked for.
+const LOOKS: u32 = 1_000;
 const STUCK_FOR: Duration = Duration::from_millis(300);
 
 /// What can be done to a fleet whose channels are heard twice, without a message lost.
@@ -162,10 +163,15 @@ async fn postgres_away(fleet: &mut Fleet, time: Duration) -> String {
 }
 
 async fn kill_backend(fleet: &mut Fleet) -> String {
-    let pid = eventually("a transaction is open", LIMIT, async || match fleet.number(IN_TRANSACTION).await {
-        Ok(0) => Err("none is".to_owned()),
-        Ok(pid) => Ok(pid),
-        Err(error) => Err(error.to_string()),
+    let pid = eventually("a transaction is open", LIMIT, async || {
+        // They are short: looked for without a pause.
+        for _ in 0..LOOKS {
+            match fleet.number(IN_TRANSACTION).await {
+                Ok(0) => {}
+                found => return found.map_err(|error| error.to_string()),
+            }
+        }
+        Err("none is".to_owned())
     })
     .await;
     fleet.servers.kill_backend(pid as i32);
