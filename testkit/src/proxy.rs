@@ -38,8 +38,13 @@ struct Mood {
     turns_away: bool,
     /// Bytes that still pass before a cut.
     cut_after: Option<u64>,
+    /// Where the cut is to fall in the connection that says this first.
+    cut_after_saying: Option<(&'static [u8], u64)>,
     cuts: u64,
 }
+
+/// Bytes that still pass through one connection before a cut, once it has said what was waited for.
+type Left = Mutex<Option<u64>>;
 
 /// How one direction of a connection ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -96,6 +101,12 @@ impl Proxy {
         self.shared.mood().cut_after = Some(bytes);
     }
 
+    /// Waits until a connection says this, lets so many bytes of it pass from there on, in both directions, and resets it.
+    /// What is said must come in one piece, as small messages do.
+    pub fn cut_after_saying(&self, said: &'static [u8], bytes: u64) {
+        self.shared.mood().cut_after_saying = Some((said, bytes));
+    }
+
     /// How many connections were cut so far.
     #[must_use]
     pub fn cuts(&self) -> u64 {
@@ -116,21 +127,27 @@ impl Shared {
     }
 
     /// How many of these bytes may pass; fewer than all: cut there.
-    fn pass(&self, bytes: usize) -> usize {
+    fn pass(&self, chunk: &[u8], left: &Left) -> usize {
         let mut mood = self.mood();
-        let Some(left) = mood.cut_after else { return bytes };
-        match left.checked_sub(bytes as u64) {
-            Some(rest) => {
-                mood.cut_after = Some(rest);
-                bytes
-            }
-            None => {
-                mood.cut_after = None;
-                mood.cuts += 1;
-                usize::try_from(left).unwrap_or(bytes)
-            }
+        let mut left = left.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((said, bytes)) = mood.cut_after_saying
+            && let Some(at) = chunk.windows(said.len()).position(|window| window == said)
+        {
+            mood.cut_after_saying = None;
+            *left = Some(at as u64 + bytes);
         }
+        let passed = [&mut mood.cut_after, &mut *left].map(|left| count_down(left, chunk.len())).into_iter().min();
+        let passed = passed.unwrap_or(chunk.len());
+        mood.cuts += u64::from(passed < chunk.len());
+        passed
     }
+}
+
+/// Takes these bytes from what is left, if that is limited; how many may pass.
+fn count_down(left: &mut Option<u64>, bytes: usize) -> usize {
+    let Some(limit) = *left else { return bytes };
+    *left = limit.checked_sub(bytes as u64);
+    if left.is_some() { bytes } else { usize::try_from(limit).unwrap_or(bytes) }
 }
 
 async fn accept(listener: TcpListener, shared: Arc<Shared>) {
@@ -153,12 +170,13 @@ async fn serve(mut client: TcpStream, shared: Arc<Shared>) {
     };
     // As both ends would have it: small packets leave at once.
     let _ = (client.set_nodelay(true), server.set_nodelay(true));
+    let left = Left::default();
     let ended = {
         let (from_client, to_client) = client.split();
         let (from_server, to_server) = server.split();
         tokio::select! {
-            ended = pump(from_client, to_server, &shared) => ended,
-            ended = pump(from_server, to_client, &shared) => ended,
+            ended = pump(from_client, to_server, &shared, &left) => ended,
+            ended = pump(from_server, to_client, &shared, &left) => ended,
             _ = resets.changed() => Ended::Cut,
         }
     };
@@ -169,7 +187,12 @@ async fn serve(mut client: TcpStream, shared: Arc<Shared>) {
 }
 
 /// Passes one direction on, until it ends or is cut.
-async fn pump(mut from: impl AsyncRead + Unpin, mut to: impl AsyncWrite + Unpin, shared: &Shared) -> Ended {
+async fn pump(
+    mut from: impl AsyncRead + Unpin,
+    mut to: impl AsyncWrite + Unpin,
+    shared: &Shared,
+    left: &Left,
+) -> Ended {
     let mut chunk = vec![0; CHUNK_BYTES];
     loop {
         let Ok(read @ 1..) = from.read(&mut chunk).await else { return Ended::Closed };
@@ -177,7 +200,7 @@ async fn pump(mut from: impl AsyncRead + Unpin, mut to: impl AsyncWrite + Unpin,
         if !delay.is_zero() {
             tokio::time::sleep(delay).await;
         }
-        let passed = shared.pass(read);
+        let passed = shared.pass(&chunk[..read], left);
         if to.write_all(&chunk[..passed]).await.is_err() {
             return Ended::Closed;
         }

@@ -140,6 +140,14 @@ async fn a_proxy_passes_bytes_on_and_cuts_after_as_many_as_it_was_told() {
     assert!(rest.len() <= 3 && ended.is_err(), "a reset may overtake what was sent before it: {rest:?}, {ended:?}");
     assert_eq!(proxy.cuts(), 1);
 
+    proxy.cut_after_saying(b"now", 4);
+    let mut stream = TcpStream::connect(&address).await.unwrap();
+    stream.write_all(b"not yet.").await.unwrap();
+    stream.read_exact(&mut answer).await.unwrap();
+    stream.write_all(b"and now!").await.unwrap();
+    assert!(stream.read_exact(&mut answer).await.is_err());
+    assert_eq!(proxy.cuts(), 2);
+
     proxy.turn_away();
     let turned_away = async {
         let mut stream = TcpStream::connect(&address).await?;

@@ -1,6 +1,7 @@
 //! What a message is matched with is a function of the stream.
 
 use super::RATE;
+use super::standing::QUIET_SOON;
 use crate::fleet::{EVERYTHING, Fleet, LIMIT, SHARDS, Setup, phrase};
 use clamor_bus::set::PhraseSpec;
 use clamor_testkit::eventually;
@@ -27,7 +28,7 @@ async fn a_phrase_counts_from_its_directive_on_however_long_its_set_is_on_the_wa
     .await;
     fleet.simulator.speak_for(RATE, Duration::from_secs(2)).await.unwrap();
     fleet.nats_proxy.delay(Duration::ZERO);
-    let settled = fleet.settled().await;
+    let settled = fleet.settled(QUIET_SOON).await;
     assert_eq!((settled.lost, settled.double), (0, 0));
     let matched = "SELECT count(*) FROM phrase_match JOIN phrase USING (phrase_id) WHERE name = 'everything'";
     let matched = fleet.number(matched).await.unwrap().cast_unsigned();

@@ -1,6 +1,7 @@
 //! Where each channel is heard once, chat is lost when its worker dies. Every lost message lies in a gap then, and no
 //! gap is longer than the outage and five seconds.
 
+use super::standing::QUIET_SOON;
 use super::{Length, RATE};
 use crate::fleet::{Fleet, LIMIT, Setup};
 use clamor_simulator::Ledger;
@@ -10,8 +11,10 @@ use std::time::Duration;
 /// What a gap may be longer than its outage.
 const ALLOWANCE_MS: i64 = 5_000;
 const LATEST: Duration = Duration::from_millis(1_500);
-/// Room for a moment of chat: what comes after that is dropped while NATS is away.
-const SMALL_QUEUE_BYTES: u64 = 64 * 1024;
+/// The least there can be: what comes after it is dropped while NATS is away.
+const SMALL_QUEUE_BYTES: u64 = 1 << 20;
+/// Fills it soon.
+const FLOOD: f64 = 3_000.0;
 
 fn heard_once() -> Setup {
     Setup { redundancy: 1, aggregators: 1, proxies: false, spill: false, log_everything: true, ..Setup::small() }
@@ -59,14 +62,14 @@ async fn what_a_worker_dropped_lies_in_a_gap_no_longer_than_nats_was_away() {
     let listener = listener(&fleet).await;
     let from_ms = fleet.now_ms().await;
     let base = fleet.standing().await;
-    fleet.simulator.speak(RATE).await.unwrap();
+    fleet.simulator.speak(FLOOD).await.unwrap();
     fleet.flows(&base).await;
     let away_ms = fleet.now_ms().await;
     fleet.servers.kill_nats();
     eventually("chat is dropped", LIMIT, async || {
         let metrics = fleet.ingest[0].metrics().await.map_err(|error| error.to_string())?;
         let dropped = metrics.count("clamor_ingest_events_dropped_total", &[]);
-        if dropped >= RATE { Ok(()) } else { Err(format!("{dropped} events")) }
+        if dropped >= FLOOD { Ok(()) } else { Err(format!("{dropped} events")) }
     })
     .await;
     fleet.servers.restart_nats().await.unwrap();
@@ -79,7 +82,7 @@ async fn what_a_worker_dropped_lies_in_a_gap_no_longer_than_nats_was_away() {
 }
 
 async fn compare(mut fleet: Fleet, listener: &Listener, from_ms: i64, outage_ms: i64) {
-    fleet.settled().await;
+    fleet.settled(QUIET_SOON).await;
     let said = listener.said().unwrap();
     fleet.drain().await;
     let found = fleet.compare(&said, from_ms).await;

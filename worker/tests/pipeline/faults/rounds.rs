@@ -1,6 +1,7 @@
 //! Rounds: chat flows, a fault strikes at a random moment, chat flows on, and then every message is in the store once.
 
 use super::fault::Fault;
+use super::standing::QUIET;
 use super::{Length, RATE};
 use crate::equality::{assert_equal, assert_no_gap};
 use crate::fleet::{Fleet, Setup};
@@ -14,6 +15,8 @@ const FAULTS: &str = "FAULTS";
 const TRIES: u32 = 5;
 /// How long before a fault at most, from when commits go on.
 const LATEST: Duration = Duration::from_millis(1_500);
+/// How often each part is killed in a cycle of a soak.
+const KILLS: usize = 4;
 /// Longer than any event key is remembered.
 const BEYOND_DEDUPE: Duration = Duration::from_secs(11 * 60);
 
@@ -43,7 +46,7 @@ async fn whatever_is_killed_paused_or_cut_nothing_is_lost_and_nothing_counts_twi
     assert_no_gap(&fleet, &ledger, stopped_ms).await;
 }
 
-/// All faults once; in a soak, servers are away for longer. `FAULTS` chooses among them.
+/// All faults once; in a soak, kills come more often, and servers are away for longer. `FAULTS` chooses among them.
 fn chosen(length: Length) -> Vec<Fault> {
     let away = Duration::from_secs(if length.is_soak() { 60 } else { 5 });
     let mut faults = vec![
@@ -59,6 +62,11 @@ fn chosen(length: Length) -> Vec<Fault> {
         Fault::CutPostgres,
         Fault::Delay,
     ];
+    if length.is_soak() {
+        let kills =
+            [Fault::KillIngest, Fault::KillAggregator, Fault::KillNats, Fault::KillPostgres, Fault::KillBackend];
+        faults.extend(kills.repeat(KILLS - 1));
+    }
     if length.is_at_least(2 * BEYOND_DEDUPE) {
         faults.push(Fault::NatsAway(BEYOND_DEDUPE));
     }
@@ -81,7 +89,7 @@ async fn round(fleet: &mut Fleet, chance: &mut Chance, fault: Fault) {
         fleet.all_joined().await;
         fleet.owned().await;
         fleet.simulator.stop_speaking().await.unwrap();
-        let settled = fleet.settled().await;
+        let settled = fleet.settled(QUIET).await;
         let (in_flight, heard) = (hit.in_flight(&base), &hit.heard);
         println!(
             "{} ({note}): heard {heard:?}, acknowledged {} events, in flight when hit {in_flight}; said {}, counted {}, double {}, lost {}",

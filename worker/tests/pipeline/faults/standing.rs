@@ -10,7 +10,9 @@ use std::time::{Duration, Instant};
 const COUNTED: &str = "SELECT coalesce(sum(messages + mirrored), 0)::bigint FROM channel_minute";
 const COUNTED_BY_CHANNEL: &str = "SELECT channel_id, sum(messages)::bigint FROM channel_minute GROUP BY channel_id";
 /// What is not counted by then is lost: a lease of a killed owner runs out after 15 s, then its shard is warmed up.
-const QUIET: Duration = Duration::from_secs(40);
+pub(super) const QUIET: Duration = Duration::from_secs(40);
+/// The same where no shard waits for a new owner.
+pub(super) const QUIET_SOON: Duration = Duration::from_secs(8);
 const LOOK: Duration = Duration::from_millis(100);
 
 /// Messages on their way, while chat flows.
@@ -67,8 +69,8 @@ impl Fleet {
         .await;
     }
 
-    /// Nobody speaks: waits until all that was said is counted, or nothing moves any more.
-    pub(super) async fn settled(&self) -> Settled {
+    /// Nobody speaks: waits until all that was said is counted, or nothing has moved for so long.
+    pub(super) async fn settled(&self, quiet: Duration) -> Settled {
         let ledger: Ledger = self.simulator.ledger().await.unwrap();
         assert!(!ledger.speaking);
         let said: BTreeMap<i64, u64> =
@@ -76,7 +78,7 @@ impl Fleet {
         let (mut last, mut moved) = (None, Instant::now());
         loop {
             let settled = compared(&said, &self.counted_by_channel().await);
-            if settled.lost == 0 || moved.elapsed() > QUIET {
+            if settled.lost == 0 || moved.elapsed() > quiet {
                 return settled;
             }
             if last.replace(settled) != Some(settled) {

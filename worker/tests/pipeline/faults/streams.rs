@@ -1,6 +1,7 @@
 //! Streams that lose what they had: what nobody had counted by then lies in a gap, and all else counts once.
 
 use super::RATE;
+use super::standing::QUIET_SOON;
 use crate::fleet::{Fleet, LIMIT, SHARDS, Setup};
 use clamor_simulator::Ledger;
 use clamor_testkit::{Chance, Listener, eventually};
@@ -70,7 +71,7 @@ async fn ends_well(mut fleet: Fleet, listener: &Listener, from_ms: i64) {
     let base = fleet.standing().await;
     fleet.flows(&base).await;
     fleet.simulator.stop_speaking().await.unwrap();
-    let settled = fleet.settled().await;
+    let settled = fleet.settled(QUIET_SOON).await;
     assert_eq!(settled.double, 0);
     let said = listener.said().unwrap();
     fleet.drain().await;
