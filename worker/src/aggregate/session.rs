@@ -314,6 +314,9 @@ impl Session {
             self.shard.apply_directive(arrival(&message), Some(plan));
             self.applied();
         } else {
+            if !Protection::SetDirectives.is_on() {
+                self.shard.pass(arrival(&message));
+            }
             let plans = self.plans.clone();
             let plan = async move { plans.load(&name).await }.boxed();
             self.loading = Some(Loading { message, plan });

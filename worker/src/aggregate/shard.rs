@@ -148,7 +148,11 @@ impl Shard {
 
     /// Applies a directive; none where its plan is absent or cannot be read: the last good one stays.
     pub fn apply_directive(&mut self, arrival: Arrival<'_>, plan: Option<Arc<ActivePlan>>) {
-        let Some(groups) = self.advance(arrival) else { return };
+        let groups = match self.advance(arrival) {
+            Some(groups) => groups,
+            None if Protection::SetDirectives.is_on() => return,
+            None => Groups { fast: true, slow: [true; SLICES as usize] },
+        };
         let Some(plan) = plan.filter(|_| groups.any()) else {
             return;
         };

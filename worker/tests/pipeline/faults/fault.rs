@@ -2,6 +2,7 @@
 
 use crate::fleet::{Fleet, LIMIT};
 use clamor_testkit::{Chance, eventually};
+use nix::sys::signal::Signal;
 use std::time::Duration;
 
 /// Transactions of workers that are open now.
@@ -24,6 +25,8 @@ pub(super) enum Fault {
     /// For longer than its lease, and on with it.
     PauseAggregator,
     KillNats,
+    /// It takes what it is sent and does nothing with it; then it is killed.
+    HangNats,
     NatsAway(Duration),
     KillPostgres,
     /// A single backend, in a transaction.
@@ -44,6 +47,7 @@ impl Fault {
             Self::KillAggregator => "kill-aggregator",
             Self::PauseAggregator => "pause-aggregator",
             Self::KillNats => "kill-nats",
+            Self::HangNats => "hang-nats",
             Self::NatsAway(_) => "nats-away",
             Self::KillPostgres => "kill-postgres",
             Self::KillBackend => "kill-backend",
@@ -61,6 +65,7 @@ impl Fault {
             Self::KillAggregator => kill_aggregator(fleet, chance).await,
             Self::PauseAggregator => pause_aggregator(fleet, chance).await,
             Self::KillNats => nats_away(fleet, Duration::ZERO).await,
+            Self::HangNats => hang_nats(fleet, chance).await,
             Self::NatsAway(time) => nats_away(fleet, time).await,
             Self::KillPostgres => postgres_away(fleet, Duration::ZERO).await,
             Self::KillBackend => kill_backend(fleet).await,
@@ -146,6 +151,14 @@ async fn owner(fleet: &Fleet, chance: &mut Chance) -> (usize, i64) {
         Err("none does".to_owned())
     })
     .await
+}
+
+async fn hang_nats(fleet: &mut Fleet, chance: &mut Chance) -> String {
+    let time = chance.time(Duration::from_secs(1)..Duration::from_secs(3));
+    fleet.servers.nats().signal(Signal::SIGSTOP);
+    tokio::time::sleep(time).await;
+    fleet.servers.restart_nats().await.unwrap();
+    format!("for {time:?}")
 }
 
 async fn nats_away(fleet: &mut Fleet, time: Duration) -> String {

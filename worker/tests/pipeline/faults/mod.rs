@@ -5,6 +5,7 @@
 //! long. Moments and order come from one seed (`SEED`), which is printed. `FAULTS=kill-nats,cut-postgres` runs these
 //! alone.
 
+mod disks;
 mod fault;
 mod messages;
 mod phrases;

@@ -54,6 +54,7 @@ fn chosen(length: Length) -> Vec<Fault> {
         Fault::KillAggregator,
         Fault::PauseAggregator,
         Fault::KillNats,
+        Fault::HangNats,
         Fault::NatsAway(away),
         Fault::KillPostgres,
         Fault::KillBackend,
