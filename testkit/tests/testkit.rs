@@ -108,9 +108,9 @@ async fn a_paused_process_does_nothing_until_it_is_resumed() {
 }
 
 /// A server that sends back what it gets.
-async fn echo() -> u16 {
-    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let port = listener.local_addr().unwrap().port();
+async fn echo() -> std::io::Result<u16> {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await?;
+    let port = listener.local_addr()?.port();
     tokio::spawn(async move {
         while let Ok((mut stream, _)) = listener.accept().await {
             tokio::spawn(async move {
@@ -119,12 +119,12 @@ async fn echo() -> u16 {
             });
         }
     });
-    port
+    Ok(port)
 }
 
 #[tokio::test]
 async fn a_proxy_passes_bytes_on_and_cuts_after_as_many_as_it_was_told() {
-    let server = echo().await;
+    let server = echo().await.unwrap();
     let proxy = Proxy::start(server).await.unwrap();
     let address = proxy.url(&format!("127.0.0.1:{server}"));
     let mut stream = TcpStream::connect(&address).await.unwrap();

@@ -13,7 +13,6 @@ mod protections;
 mod redundancy_one;
 mod rounds;
 mod standing;
-mod streams;
 
 use std::time::{Duration, Instant};
 

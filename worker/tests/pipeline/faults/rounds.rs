@@ -46,28 +46,20 @@ async fn whatever_is_killed_paused_or_cut_nothing_is_lost_and_nothing_counts_twi
     assert_no_gap(&fleet, &ledger, stopped_ms).await;
 }
 
-/// All faults once; in a soak, kills come more often, and servers are away for longer. `FAULTS` chooses among them.
+/// All faults once; in a soak kills come more often, and servers are away for a minute. `FAULTS` chooses among them.
 fn chosen(length: Length) -> Vec<Fault> {
-    let away = Duration::from_secs(if length.is_soak() { 60 } else { 5 });
-    let mut faults = vec![
-        Fault::KillIngest,
-        Fault::KillAggregator,
+    let away = Duration::from_secs(if length.is_soak() { 60 } else { 3 });
+    let kills = [Fault::KillIngest, Fault::KillAggregator, Fault::KillNats, Fault::KillPostgres, Fault::KillBackend];
+    let mut faults = kills.repeat(if length.is_soak() { KILLS } else { 1 });
+    faults.extend([
         Fault::PauseAggregator,
-        Fault::KillNats,
         Fault::HangNats,
         Fault::NatsAway(away),
-        Fault::KillPostgres,
-        Fault::KillBackend,
         Fault::PostgresAway(away),
         Fault::CutNats,
         Fault::CutPostgres,
         Fault::Delay,
-    ];
-    if length.is_soak() {
-        let kills =
-            [Fault::KillIngest, Fault::KillAggregator, Fault::KillNats, Fault::KillPostgres, Fault::KillBackend];
-        faults.extend(kills.repeat(KILLS - 1));
-    }
+    ]);
     if length.is_at_least(2 * BEYOND_DEDUPE) {
         faults.push(Fault::NatsAway(BEYOND_DEDUPE));
     }

@@ -12,7 +12,7 @@ const COUNTED_BY_CHANNEL: &str = "SELECT channel_id, sum(messages)::bigint FROM 
 /// What is not counted by then is lost: a lease of a killed owner runs out after 15 s, then its shard is warmed up.
 pub(super) const QUIET: Duration = Duration::from_secs(40);
 /// The same where no shard waits for a new owner.
-pub(super) const QUIET_SOON: Duration = Duration::from_secs(8);
+pub(super) const QUIET_SOON: Duration = Duration::from_secs(5);
 const LOOK: Duration = Duration::from_millis(100);
 
 /// Messages on their way, while chat flows.
