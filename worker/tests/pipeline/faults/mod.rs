@@ -13,6 +13,7 @@ mod protections;
 mod redundancy_one;
 mod rounds;
 mod standing;
+mod streams;
 
 use std::time::{Duration, Instant};
 
