@@ -10,7 +10,7 @@ SCENARIOS="
 dedupe|pipeline|$ROUNDS|delay
 epoch|store|lease::a_fenced_commit_writes_nothing_and_its_owner_learns_it|
 sequence-in-transaction|pipeline|$ROUNDS|cut-postgres
-warm-up|pipeline|$ROUNDS|kill-aggregator
+warm-up|pipeline|$ROUNDS|hand-over
 batch-numbers|pipeline|faults::redundancy_one::what_a_worker_dropped_lies_in_a_gap_no_longer_than_nats_was_away|
 acknowledgement|pipeline|$ROUNDS|hang-nats
 set-directives|pipeline|faults::phrases::a_phrase_counts_from_its_directive_on_however_long_its_set_is_on_the_way|

@@ -22,6 +22,8 @@ const STUCK_FOR: Duration = Duration::from_millis(300);
 pub(super) enum Fault {
     KillIngest,
     KillAggregator,
+    /// An aggregator is told to end, and leaves in order.
+    HandOver,
     /// For longer than its lease, and on with it.
     PauseAggregator,
     KillNats,
@@ -45,6 +47,7 @@ impl Fault {
         match self {
             Self::KillIngest => "kill-ingest",
             Self::KillAggregator => "kill-aggregator",
+            Self::HandOver => "hand-over",
             Self::PauseAggregator => "pause-aggregator",
             Self::KillNats => "kill-nats",
             Self::HangNats => "hang-nats",
@@ -63,6 +66,7 @@ impl Fault {
         match self {
             Self::KillIngest => kill_ingest(fleet, chance).await,
             Self::KillAggregator => kill_aggregator(fleet, chance).await,
+            Self::HandOver => hand_over(fleet, chance).await,
             Self::PauseAggregator => pause_aggregator(fleet, chance).await,
             Self::KillNats => nats_away(fleet, Duration::ZERO).await,
             Self::HangNats => hang_nats(fleet, chance).await,
@@ -92,6 +96,20 @@ async fn kill_aggregator(fleet: &mut Fleet, chance: &mut Chance) -> String {
     victim.kill9().await;
     victim.restart().unwrap();
     format!("{} with {shards} shards", victim.name())
+}
+
+/// One of the workers is late meanwhile: its copies of what the one has counted are left to the other, who reads on
+/// behind all of it and can know them only from its warm-up.
+async fn hand_over(fleet: &mut Fleet, chance: &mut Chance) -> String {
+    let (leaving, shards) = owner(fleet, chance).await;
+    let late = &fleet.ingest[chance.number(0..fleet.ingest.len() as u64) as usize];
+    late.pause();
+    tokio::time::sleep(chance.time(Duration::from_millis(500)..Duration::from_millis(1_500))).await;
+    let leaving = &mut fleet.aggregators[leaving];
+    assert!(leaving.terminate_and_wait(LIMIT).await.unwrap().success(), "{}", leaving.log_tail());
+    late.resume();
+    leaving.restart().unwrap();
+    format!("{} with {shards} shards", leaving.name())
 }
 
 /// Nothing that the paused one holds stands in the way of the other, and when it wakes up it gives its shards up.

@@ -52,6 +52,7 @@ fn chosen(length: Length) -> Vec<Fault> {
     let kills = [Fault::KillIngest, Fault::KillAggregator, Fault::KillNats, Fault::KillPostgres, Fault::KillBackend];
     let mut faults = kills.repeat(if length.is_soak() { KILLS } else { 1 });
     faults.extend([
+        Fault::HandOver,
         Fault::PauseAggregator,
         Fault::HangNats,
         Fault::NatsAway(away),
