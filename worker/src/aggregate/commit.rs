@@ -1,7 +1,7 @@
 //! One commit as a task of its own: the same flush is tried until the store has it, or has given the shard to another.
 
 use super::delta::{Group, Millis, Position, SLICES};
-use super::metrics::{AggregateMetrics, CommitKind, Dropped};
+use super::metrics::{AggregateMetrics, CommitKind};
 use super::shard::{FastFlush, SlowFlush, WholeFlush};
 use crate::retry::backoff;
 use crate::store::{Claim, CommitError, Committed, Flush, RefusedRow, Store};
@@ -85,8 +85,8 @@ impl Committer {
         loop {
             let created = &self.stream_created;
             let outcome = self.store.commit_with_late(&self.claim, &flushes, &late, &position, created).await;
-            if let Ok(Committed { late_covered, .. }) = &outcome {
-                self.metrics.drop(Dropped::LateCovered, *late_covered);
+            if let Ok(Committed { late, .. }) = &outcome {
+                self.metrics.add(late);
             }
             if let Some(done) = tries.judge(outcome, &position).await {
                 if matches!(done, Done::Committed { .. }) {
@@ -152,7 +152,7 @@ impl Tries {
     /// How the commit ended; none: try again, the wait is over.
     async fn judge(&mut self, outcome: Result<Committed, CommitError>, to: &Position) -> Option<Done> {
         match outcome {
-            Ok(Committed { rows, millis: _, refused, late_covered: _ }) => {
+            Ok(Committed { rows, millis: _, refused, late: _ }) => {
                 let took = self.began.elapsed();
                 self.metrics.committed(self.kind, usize::try_from(rows).unwrap_or(usize::MAX), took);
                 if self.said {

@@ -20,6 +20,7 @@ use super::counting::{Counter, Groups};
 use super::coverage::Source;
 use super::delta::{ChannelId, ChatterId, FastDelta, Millis, SLICES, SlowDelta};
 use super::plan::ActivePlan;
+use super::tally::Tally;
 use clamor_chat::window;
 use clamor_chat::wire::Event;
 use rustc_hash::FxHashSet;
@@ -83,8 +84,8 @@ pub struct LateCounts {
     pub fast: FastDelta,
     /// To the slices.
     pub slow: [SlowDelta; SLICES as usize],
-    /// Lines that others had brought.
-    pub covered: u64,
+    /// How many were counted, and how many others had brought.
+    pub tally: Tally,
 }
 
 /// Counts the lines that are not covered elsewhere.
@@ -92,12 +93,13 @@ pub struct LateCounts {
 pub fn count(lines: &[LateLine], elsewhere: &Elsewhere) -> LateCounts {
     let mut counter = Counter::default();
     let mut settled: BTreeMap<(ChannelId, Millis), Vec<ChatterId>> = BTreeMap::new();
-    let mut covered = 0;
+    let mut tally = Tally::default();
     for line in lines {
         if elsewhere.has(line) {
-            covered += 1;
+            tally.late_covered += 1;
             continue;
         }
+        tally.count(&line.event);
         counter.count(&line.event, line.at_ms, line.groups, &line.plan);
         if line.settles != 0 {
             settled.entry((line.event.channel_id, window::minute(line.at_ms))).or_default().push(line.settles);
@@ -112,7 +114,7 @@ pub fn count(lines: &[LateLine], elsewhere: &Elsewhere) -> LateCounts {
             (channel_id, minute_ms, ids)
         })
         .collect();
-    LateCounts { fast, slow, covered }
+    LateCounts { fast, slow, tally }
 }
 
 /// The times of late lines by channel: the first and the last.

@@ -18,11 +18,9 @@ use std::time::Duration;
 use tokio::task::{Id, JoinError, JoinSet};
 use tokio_util::sync::CancellationToken;
 
-/// Who joins is seen within this time; the leases of who has died are looked for when they run out.
+/// Who joins an aggregator that was alone is seen within this time.
 const LOOK: Duration = Duration::from_secs(5);
-/// The database has seen a lease run out.
-const EXPIRED: Duration = Duration::from_millis(100);
-/// While shards are missing to the fair share.
+/// While shards are missing to the fair share, or others may leave some: nobody counts a shard that waits for this.
 const LOOK_SOON: Duration = Duration::from_secs(1);
 /// Partitions are made days ahead, and retention is counted in days.
 const UPKEEP: Duration = Duration::from_secs(10 * 60);
@@ -222,7 +220,7 @@ impl Claims {
 
     /// Comes nearer to the fair share. Returns when to look again.
     async fn turn(&mut self, shutdown: &CancellationToken) -> Result<Duration, StoreError> {
-        let FairShare { share, aggregators: _, free, expires_in } = self.owner.store.fair_share(self.owner.id).await?;
+        let FairShare { share, aggregators, free } = self.owner.store.fair_share(self.owner.id).await?;
         let share = usize::from(if self.alone { self.shards } else { share });
         self.hand_over(share);
         let mut missing = share.saturating_sub(self.owned.len());
@@ -246,8 +244,7 @@ impl Claims {
         if !self.owned.is_empty() || free == 0 {
             self.owner.health.ready(CONDITION);
         }
-        let next = if missing > 0 { LOOK_SOON } else { LOOK };
-        Ok(expires_in.map_or(next, |expires_in| next.min(expires_in + EXPIRED)))
+        Ok(if missing > 0 || aggregators > 1 { LOOK_SOON } else { LOOK })
     }
 
     async fn claim(&mut self, shard: u16) -> Result<bool, StoreError> {

@@ -12,6 +12,7 @@ use super::transaction::{Commit, Ended, Outcome, Prepared, TRANSACTION_LIMIT, di
 use super::write::{RefusedRow, Write};
 use crate::aggregate::delta::{FastDelta, Group, Position, SlowDelta};
 use crate::aggregate::late::{self, Elsewhere, LateLine};
+use crate::aggregate::tally::Tally;
 use sqlx::Connection;
 use std::sync::PoisonError;
 use std::time::Instant;
@@ -29,8 +30,8 @@ pub struct Committed {
     pub millis: u64,
     /// Rows that can never be stored: for the dead letters. All others are committed.
     pub refused: Vec<RefusedRow>,
-    /// Late lines that others had brought.
-    pub late_covered: u64,
+    /// What became of the late lines.
+    pub late: Tally,
 }
 
 /// One group's part of a commit.
@@ -252,6 +253,6 @@ impl Prepared {
     /// What the caller learns: rows refused before the transaction, and in it.
     fn committed(self, rows: u64, mut refused: Vec<RefusedRow>) -> Committed {
         refused.extend(self.context.refused);
-        Committed { rows, millis: 0, refused, late_covered: self.late_covered }
+        Committed { rows, millis: 0, refused, late: self.late }
     }
 }

@@ -85,8 +85,6 @@ pub struct FairShare {
     pub aggregators: u16,
     /// Shards whose lease has run out or that nobody owns.
     pub free: Vec<u16>,
-    /// When the next lease of another runs out unless it is renewed.
-    pub expires_in: Option<Duration>,
 }
 
 /// What a claim finds in the lease.
@@ -195,7 +193,7 @@ impl Store {
     pub async fn fair_share(&self, owner: u64) -> Result<FairShare, StoreError> {
         let mut connection = self.acquire().await?;
         // One statement: it is all that an idle aggregator asks.
-        let (place, others, shards, free, expires_in): (i64, i64, i64, Vec<i16>, Option<f64>) = query_as(
+        let (place, others, shards, free): (i64, i64, i64, Vec<i16>) = query_as(
             "WITH held AS (SELECT owner, lease_until FROM shard WHERE lease_until > clock_timestamp()),
              alive AS (
                  INSERT INTO aggregator (owner, seen_at)
@@ -209,8 +207,7 @@ impl Store {
              )
              SELECT (SELECT count(*) FROM others WHERE owner < $1), (SELECT count(*) FROM others),
              (SELECT count(*) FROM shard),
-             ARRAY(SELECT shard FROM shard WHERE owner IS NULL OR lease_until < clock_timestamp() ORDER BY shard),
-             (SELECT extract(epoch FROM min(lease_until) - clock_timestamp())::float8 FROM held WHERE owner <> $1)",
+             ARRAY(SELECT shard FROM shard WHERE owner IS NULL OR lease_until < clock_timestamp() ORDER BY shard)",
         )
         .bind(owner.cast_signed())
         .bind(LEASE.as_secs_f64())
@@ -223,7 +220,6 @@ impl Store {
             share: u16::try_from(share).unwrap_or(u16::MAX),
             aggregators: u16::try_from(aggregators).unwrap_or(u16::MAX),
             free: free.into_iter().map(i16::cast_unsigned).collect(),
-            expires_in: expires_in.map(|seconds| Duration::try_from_secs_f64(seconds).unwrap_or_default()),
         })
     }
 

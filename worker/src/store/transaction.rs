@@ -12,6 +12,7 @@ use super::write::{RefusedRow, Write};
 use super::{fast, slow};
 use crate::aggregate::delta::Position;
 use crate::aggregate::late::{self, Elsewhere, LateLine};
+use crate::aggregate::tally::Tally;
 use sqlx::pool::PoolConnection;
 use sqlx::postgres::PgConnection;
 use sqlx::{Connection, Postgres, Transaction, query, query_as, query_scalar};
@@ -39,8 +40,8 @@ pub(super) struct Commit<'a> {
 pub(super) struct Prepared {
     pub(super) context: Context,
     pub(super) elsewhere: Elsewhere,
-    /// Late lines that do not count.
-    pub(super) late_covered: u64,
+    /// What became of the late lines.
+    pub(super) late: Tally,
     pub(super) writes: Vec<Write>,
 }
 
@@ -87,15 +88,15 @@ impl Store {
                 Flush::Slow { delta, .. } => writes.extend(slow::writes(delta, &mut context)),
             }
         }
-        let mut late_covered = 0;
+        let mut tally = Tally::default();
         if !commit.late.is_empty() {
             let late = late::count(commit.late, &elsewhere);
-            late_covered = late.covered;
+            tally = late.tally;
             writes.extend(fast::writes(&late.fast, shard, &mut context));
             writes.extend(late.slow.iter().flat_map(|slice| slow::writes(slice, &mut context)));
         }
         writes.push(context.dirty_write(shard));
-        Prepared { context, elsewhere, late_covered, writes }
+        Prepared { context, elsewhere, late: tally, writes }
     }
 
     /// One transaction. An error means that it was not committed.

@@ -58,7 +58,7 @@ async fn a_late_line_counts_in_all_groups_where_only_its_own_source_covers_its_t
     commit(&test.store, &claim, 2, &covered(6, NOON + 2 * MINUTE, NOON + 4 * MINUTE), &[]).await;
     let late = [1, 2, 3, 4, 5].map(|minute| line(minute.into(), NOON + minute * MINUTE));
     let committed = commit(&test.store, &claim, 3, &FastDelta::default(), &late).await;
-    assert_eq!(committed.late_covered, 2, "the end of an interval is not in it");
+    assert_eq!(committed.late.late_covered, 2, "the end of an interval is not in it");
     assert_eq!(test.number(LINES).await, 3);
     assert_eq!(test.number("SELECT sum(messages)::bigint FROM chatter_hour").await, 3);
     assert_eq!(test.number("SELECT count(*) FROM channel_minute WHERE unique_chatters = 1").await, 3);
@@ -72,7 +72,7 @@ async fn a_line_that_was_counted_beyond_all_coverage_is_known_by_its_key() {
     let uncovered = [(7, (1, NOON))].into_iter().collect();
     commit(&test.store, &claim, 1, &FastDelta { uncovered, ..FastDelta::default() }, &[]).await;
     let committed = commit(&test.store, &claim, 2, &FastDelta::default(), &[line(7, NOON), line(8, NOON)]).await;
-    assert_eq!((committed.late_covered, test.number(LINES).await), (1, 1));
+    assert_eq!((committed.late.late_covered, test.number(LINES).await), (1, 1));
 }
 
 #[tokio::test]
@@ -97,6 +97,6 @@ async fn a_late_line_waits_for_an_import_and_counts_only_what_that_left() {
         VALUES (1, 99, 0, '2026-01-10 11:00Z', '2026-01-10 12:00:30Z', 0)";
     sqlx::query(covers).execute(&mut *transaction).await.unwrap();
     transaction.commit().await.unwrap();
-    assert_eq!(committing.await.unwrap().late_covered, 1);
+    assert_eq!(committing.await.unwrap().late.late_covered, 1);
     assert_eq!(test.number(LINES).await, 1);
 }
