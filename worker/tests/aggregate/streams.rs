@@ -128,7 +128,7 @@ async fn a_group_that_was_behind_still_counts_what_a_shortened_stream_has_left()
     back_up(&mut pipeline).await?;
     pipeline.publish(1, 2, lines(6..11)).await?;
     pipeline.eventually(MESSAGES, 10).await;
-    assert_eq!(pipeline.number(BY_CHATTER).await?, 0, "the per-chatter tables are half a minute behind");
+    assert!(pipeline.number(BY_CHATTER).await? < 10, "the per-chatter tables are up to half a minute behind");
     aggregator.kill().await;
     restore(&mut pipeline).await?;
     let aggregator = pipeline.aggregate(true).await?;
@@ -136,7 +136,9 @@ async fn a_group_that_was_behind_still_counts_what_a_shortened_stream_has_left()
     pipeline.eventually(MESSAGES, 15).await;
     alarmed(&aggregator).await;
     aggregator.stop().await?;
-    assert_eq!(pipeline.number(BY_CHATTER).await?, 10, "all but the five that are lost");
+    let once = "SELECT count(*) FROM clamor.chatter_hour WHERE messages = 1 AND chatter_id NOT BETWEEN 6 AND 10";
+    assert_eq!(pipeline.number(once).await?, 10, "all that was not lost");
+    assert_eq!(pipeline.number("SELECT max(messages) FROM clamor.chatter_hour").await?, 1);
     Ok(())
 }
 
