@@ -14,7 +14,7 @@ warm-up|pipeline|$ROUNDS|hand-over
 batch-numbers|pipeline|faults::redundancy_one::what_a_worker_dropped_lies_in_a_gap_no_longer_than_nats_was_away|
 acknowledgement|pipeline|$ROUNDS|hang-nats
 set-directives|pipeline|faults::phrases::a_phrase_counts_from_its_directive_on_however_long_its_set_is_on_the_way|
-late-spill|||
+late-spill|aggregate|late::a_late_spill_counts_only_where_no_other_source_was_listening|
 "
 
 logs=target/protections
