@@ -18,7 +18,7 @@ export CARGO_PROFILE
 # Finds cargo also where HOME is empty.
 RUST := . tools/rust-env.sh;
 
-.PHONY: help tools build run reset test lint bench microbench fuzz generate clean
+.PHONY: help tools build run reset test soak protections lint bench microbench fuzz generate clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{ printf "  make %-10s %s\n", $$1, $$2 }'
@@ -40,6 +40,14 @@ reset: ## Remove the store of `make run`, after asking
 test: ## Install what is missing and check everything: format, lints, docs, dependencies, generated files, all tests
 	@tools/install.sh test
 	@$(RUST) tools/test.sh
+
+soak: ## Run the fault suite for so long (MINUTES=10, SEED=… to repeat a run, FAULTS="kill-nats,cut-postgres": only these)
+	@tools/install.sh test
+	@$(RUST) SOAK_MINUTES="$(or $(MINUTES),10)" SEED="$(SEED)" FAULTS="$(FAULTS)" cargo nextest run --workspace --profile soak --filterset 'binary(pipeline) & test(/^faults::/)'
+
+protections: ## Show that the fault suite can fail: without each protection a test goes red; writes docs/protections.md
+	@tools/install.sh test
+	@$(RUST) tools/protections.sh
 
 lint: ## Check format and lints only
 	@$(RUST) cargo fmt --all --check && cargo clippy --workspace --all-targets --profile $(CARGO_PROFILE) -- -D warnings

@@ -65,10 +65,11 @@ refuse_ignored_tests
 step "examples in the documentation"
 cargo test --workspace --doc --profile "$profile" --quiet
 
-# The store supports every version from 15 on; the oldest and the newest are tested. What needs no database, once.
+# The store supports every version from 15 on; the oldest and the newest are tested. What needs no database, once; the
+# faults, which take minutes, once.
 step "tests with PostgreSQL 18"
 CLAMOR_TEST_POSTGRES=18 cargo nextest run --workspace --cargo-profile "$profile" --test-threads "$threads" \
-    --filterset 'kind(test) & (package(clamor-worker) | package(clamor-testkit))'
+    --filterset 'kind(test) & (package(clamor-worker) | package(clamor-testkit)) & not (binary(pipeline) & test(/^faults::/))'
 step "tests with PostgreSQL 15, and all others"
 CLAMOR_TEST_POSTGRES=15 cargo nextest run --workspace --cargo-profile "$profile" --test-threads "$threads"
 step "done: target/$folder, all tests passed"

@@ -55,7 +55,17 @@ fn sweep(parent: &Path) {
     let ours = entries.filter(|entry| entry.file_name().to_str().is_some_and(|name| name.starts_with(PREFIX)));
     for dir in ours.map(|entry| entry.path()).filter(|dir| is_abandoned(dir)) {
         remove_servers_folder(&dir);
+        unmount_disks(&dir);
         let _ = std::fs::remove_dir_all(&dir);
+    }
+}
+
+/// A small disk of a killed test is still mounted.
+fn unmount_disks(dir: &Path) {
+    let mounts = std::fs::read_to_string("/proc/mounts").unwrap_or_default();
+    let places = mounts.lines().filter_map(|line| line.split(' ').nth(1)).map(Path::new);
+    for place in places.filter(|place| place.starts_with(dir)) {
+        crate::small_disk::unmount(place);
     }
 }
 

@@ -170,6 +170,13 @@ impl Servers {
         Ok(())
     }
 
+    /// Kills one of PostgreSQL's backends with SIGKILL. The postmaster then ends all others and recovers, as after any
+    /// crash of one.
+    pub fn kill_backend(&self, pid: i32) {
+        // It may have ended by itself.
+        let _ = nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), nix::sys::signal::Signal::SIGKILL);
+    }
+
     /// Stops PostgreSQL in order.
     ///
     /// # Errors

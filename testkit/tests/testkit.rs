@@ -3,8 +3,10 @@
 use std::path::Path;
 use std::time::Duration;
 
-use clamor_testkit::{Needs, Process, ProcessSpec, Servers, TestFolder, eventually};
+use clamor_testkit::{Needs, Process, ProcessSpec, Proxy, Servers, TestFolder, eventually};
 use sqlx::{Connection, PgConnection, Row};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
 
 const LIMIT: Duration = Duration::from_secs(20);
 
@@ -103,4 +105,59 @@ async fn a_paused_process_does_nothing_until_it_is_resumed() {
     is_in_state("T").await;
     process.resume();
     is_in_state("R").await;
+}
+
+/// A server that sends back what it gets.
+async fn echo() -> std::io::Result<u16> {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await?;
+    let port = listener.local_addr()?.port();
+    tokio::spawn(async move {
+        while let Ok((mut stream, _)) = listener.accept().await {
+            tokio::spawn(async move {
+                let (mut from, mut to) = stream.split();
+                tokio::io::copy(&mut from, &mut to).await
+            });
+        }
+    });
+    Ok(port)
+}
+
+#[tokio::test]
+async fn a_proxy_passes_bytes_on_and_cuts_after_as_many_as_it_was_told() {
+    let server = echo().await.unwrap();
+    let proxy = Proxy::start(server).await.unwrap();
+    let address = proxy.url(&format!("127.0.0.1:{server}"));
+    let mut stream = TcpStream::connect(&address).await.unwrap();
+    let mut answer = [0; 8];
+    stream.write_all(b"12345678").await.unwrap();
+    stream.read_exact(&mut answer).await.unwrap();
+    assert_eq!(&answer, b"12345678");
+    // Eight there, and three of eight back.
+    proxy.cut_after(11);
+    stream.write_all(b"abcdefgh").await.unwrap();
+    let mut rest = Vec::new();
+    let ended = stream.read_to_end(&mut rest).await;
+    assert!(rest.len() <= 3 && ended.is_err(), "a reset may overtake what was sent before it: {rest:?}, {ended:?}");
+    assert_eq!(proxy.cuts(), 1);
+
+    proxy.cut_after_saying(b"now", 4);
+    let mut stream = TcpStream::connect(&address).await.unwrap();
+    stream.write_all(b"not yet.").await.unwrap();
+    stream.read_exact(&mut answer).await.unwrap();
+    stream.write_all(b"and now!").await.unwrap();
+    assert!(stream.read_exact(&mut answer).await.is_err());
+    assert_eq!(proxy.cuts(), 2);
+
+    proxy.turn_away();
+    let turned_away = async {
+        let mut stream = TcpStream::connect(&address).await?;
+        stream.read_exact(&mut answer).await
+    };
+    assert!(turned_away.await.is_err());
+    proxy.welcome();
+    let mut stream = TcpStream::connect(&address).await.unwrap();
+    stream.write_all(b"12345678").await.unwrap();
+    stream.read_exact(&mut answer).await.unwrap();
+    proxy.reset();
+    assert!(stream.read_exact(&mut answer).await.is_err());
 }

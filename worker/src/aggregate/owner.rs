@@ -10,6 +10,7 @@ use super::session::{Begin, End, Session};
 use super::sets::PlanLoader;
 use super::shard::{FastFlush, Shard, WholeFlush, lowest, slices, warm_up_from};
 use crate::health::Health;
+use crate::protection::Protection;
 use crate::retry::backoff;
 use crate::store::{Claim, Store};
 use clamor_bus::{Bus, BusError, Start, StreamState};
@@ -278,7 +279,7 @@ impl Owner {
         let Some(horizon_ms) = warm_up_from(lowest) else {
             return Ok((Start::Sequence(1), false));
         };
-        if state.first_seq > lowest.seq {
+        if state.first_seq > lowest.seq || !Protection::WarmUp.is_on() {
             return Ok((Start::Sequence(lowest.seq + 1), true));
         }
         // Stream time is a running maximum: after a clock ran ahead, the message itself may be older.

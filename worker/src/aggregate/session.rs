@@ -13,6 +13,7 @@ use super::purge::{Beginnings, FULL};
 use super::sets::PlanLoader;
 use super::shard::{Arrival, Shard, slices};
 use super::source::{Input, Source};
+use crate::protection::Protection;
 use clamor_bus::{Bus, Start, StreamMessage};
 use clamor_chat::subject::Kind;
 use clamor_chat::wire::{check_schema, decode_batch, decode_directive, encode_batch};
@@ -209,7 +210,7 @@ impl Session {
                 }
                 () = tokio::time::sleep_until(due) => self.begin_due(),
                 plan = loaded(&mut self.loading), if self.loading.is_some() => self.directive(plan),
-                input = self.source.next(), if has_room && self.loading.is_none() => {
+                input = self.source.next(), if has_room && !self.waits_for_plan() => {
                     if let Some(alarm) = self.take(input).await {
                         self.metrics.alarm(alarm);
                         let shard = self.committer.claim.shard;
@@ -232,7 +233,7 @@ impl Session {
                 Input::Interrupted(error) => self.read_on(&error.to_string()),
             }
             taken += 1;
-            next = if taken < BURST && self.loading.is_none() { self.source.next().now_or_never() } else { None };
+            next = if taken < BURST && !self.waits_for_plan() { self.source.next().now_or_never() } else { None };
         }
         None
     }
@@ -313,10 +314,18 @@ impl Session {
             self.shard.apply_directive(arrival(&message), Some(plan));
             self.applied();
         } else {
+            if !Protection::SetDirectives.is_on() {
+                self.shard.pass(arrival(&message));
+            }
             let plans = self.plans.clone();
             let plan = async move { plans.load(&name).await }.boxed();
             self.loading = Some(Loading { message, plan });
         }
+    }
+
+    /// What follows a directive is matched with its plan, and so is not read before that is there.
+    fn waits_for_plan(&self) -> bool {
+        self.loading.is_some() && Protection::SetDirectives.is_on()
     }
 
     fn directive(&mut self, plan: Option<Arc<ActivePlan>>) {

@@ -147,7 +147,7 @@ impl Shard {
     /// Applies a batch. Returns the events that nothing can be done with, as a batch for the dead letters.
     pub fn apply_batch(&mut self, arrival: Arrival<'_>, batch: &Batch) -> Option<Batch> {
         let groups = self.advance(arrival)?;
-        let step = if groups.any() {
+        let step = if groups.any() && Protection::BatchNumbers.is_on() {
             self.numbers.observe(batch.instance, batch.number, self.stream_time_ms)
         } else {
             Step::Next
@@ -177,7 +177,11 @@ impl Shard {
 
     /// Applies a directive; none where its plan is absent or cannot be read: the last good one stays.
     pub fn apply_directive(&mut self, arrival: Arrival<'_>, plan: Option<Arc<ActivePlan>>) {
-        let Some(groups) = self.advance(arrival) else { return };
+        let groups = match self.advance(arrival) {
+            Some(groups) => groups,
+            None if Protection::SetDirectives.is_on() => return,
+            None => Groups { fast: true, slow: [true; SLICES as usize] },
+        };
         let Some(plan) = plan.filter(|_| groups.any()) else {
             return;
         };
@@ -264,7 +268,7 @@ impl Shard {
         let sane = event.sent_at_ms >= TWITCH_BEGAN_MS && event.channel_id != 0;
         let covered = !counts.fast || !sane || self.hear_line(instance, event);
         let key = event.key();
-        if key != 0 && !self.dedupe.insert(key) {
+        if key != 0 && !self.dedupe.insert(key) && Protection::Dedupe.is_on() {
             self.tally.duplicates += u64::from(counts.fast);
             return;
         }

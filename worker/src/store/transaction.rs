@@ -13,6 +13,7 @@ use super::{fast, slow};
 use crate::aggregate::delta::Position;
 use crate::aggregate::late::{self, Elsewhere, LateLine};
 use crate::aggregate::tally::Tally;
+use crate::protection::Protection;
 use sqlx::pool::PoolConnection;
 use sqlx::postgres::PgConnection;
 use sqlx::{Connection, Postgres, Transaction, query, query_as, query_scalar};
@@ -143,7 +144,7 @@ impl Store {
                 }
             }
         }
-        if !commit.claim.names(pid) {
+        if !commit.claim.names(pid) && Protection::Epoch.is_on() {
             transaction.rollback().await.trying("roll back")?;
             return Ok(Worked::Ended(Ended::Unnamed));
         }
@@ -161,6 +162,9 @@ impl Store {
                 transaction.rollback().await.trying("roll back")?;
                 return Ok(Worked::Ended(Ended::Elsewhere(elsewhere)));
             }
+        }
+        if !Protection::SequenceInTransaction.is_on() {
+            sqlx::raw_sql("COMMIT; BEGIN").execute(&mut *transaction).await.trying("move the sequence on alone")?;
         }
         let mut refused = Vec::new();
         let mut rows = 0;
@@ -251,6 +255,7 @@ async fn move_on(
 ) -> Result<Option<i32>, StoreError> {
     let Commit { claim, flushes: _, late: _, to, stream_created } = commit;
     let (instances, numbers) = numbers(to);
+    let epoch = if Protection::Epoch.is_on() { claim.epoch } else { standing(connection, commit, flush).await?.0 };
     let judged_until = match flush {
         Flush::Fast { delta, .. } if delta.judged_until_ms > 0 => Some(Stamp::saturating(delta.judged_until_ms)),
         Flush::Fast { .. } | Flush::Slow { .. } => None,
@@ -263,7 +268,7 @@ async fn move_on(
     )
     .bind(claim.shard_number())
     .bind(flush.group().number())
-    .bind(claim.epoch)
+    .bind(epoch)
     .bind(sequence(flush.begins_at()))
     .bind(sequence(to.seq))
     .bind(Stamp::saturating(to.stream_time_ms))

@@ -1,56 +1,9 @@
 //! A disk that is full.
 
 use crate::pipeline::{LIMIT, all_is_counted, counted, execute, ingest, said, says, simulator, standalone};
-use clamor_testkit::{Servers, WorkerProcess, eventually};
-use std::fs::File;
-use std::io::Write;
+use clamor_testkit::{Servers, SmallDisk, WorkerProcess, eventually};
 use std::os::unix::fs::{MetadataExt, chown};
-use std::path::{Path, PathBuf};
-use std::process::Command;
-
-/// A small disk of its own.
-struct SmallDisk(PathBuf);
-
-impl SmallDisk {
-    /// Mounts one in this folder. What is needed for that, root has and others do not.
-    fn mount(dir: PathBuf) -> Result<Self, String> {
-        std::fs::create_dir(&dir).unwrap();
-        let mut mount = Command::new("mount");
-        mount.args(["-t", "tmpfs", "-o", "size=48m,mode=0711", "tmpfs"]).arg(&dir);
-        match mount.output() {
-            Ok(output) if output.status.success() => Ok(Self(dir)),
-            Ok(output) => Err(String::from_utf8_lossy(&output.stderr).into_owned()),
-            Err(error) => Err(error.to_string()),
-        }
-    }
-
-    /// Writes until nothing more goes in.
-    fn fill(&self) {
-        let mut file = File::create(self.filler()).unwrap();
-        let mut block = vec![0; 1 << 20];
-        while !block.is_empty() {
-            if file.write_all(&block).is_err() {
-                // What is left is less than this.
-                block.truncate(block.len() / 2);
-            }
-        }
-    }
-
-    fn free(&self) {
-        std::fs::remove_file(self.filler()).unwrap();
-    }
-
-    fn filler(&self) -> PathBuf {
-        self.0.join("filler")
-    }
-}
-
-impl Drop for SmallDisk {
-    fn drop(&mut self) {
-        // Lazily: the server may still have files open there.
-        let _ = Command::new("umount").arg("--lazy").arg(&self.0).status();
-    }
-}
+use std::path::Path;
 
 /// Whose the server's files are.
 fn give_to_owner_of(path: &Path, owned: &Path) {
@@ -61,16 +14,16 @@ fn give_to_owner_of(path: &Path, owned: &Path) {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_full_disk_is_said_in_a_line_and_what_was_read_meanwhile_is_counted_once_there_is_space() {
     let servers = Servers::start().await.unwrap();
-    let disk = match SmallDisk::mount(servers.folder().join("small")) {
+    let disk = match SmallDisk::mount(servers.folder().join("small"), 48) {
         Ok(disk) => disk,
         Err(reason) => {
             eprintln!(
-                "NOT TESTED: a full disk needs a small one, which could not be mounted (are you root?): {reason}"
+                "NOT TESTED: a full disk needs a small one, which could not be mounted (are you root?): {reason:#}"
             );
             return;
         }
     };
-    let tables = disk.0.join("tables");
+    let tables = disk.path().join("tables");
     std::fs::create_dir(&tables).unwrap();
     give_to_owner_of(&tables, servers.postgres().dir());
     // Tables alone are on the small disk. Where its log has no space either, PostgreSQL stops, as any absent server.
@@ -84,7 +37,7 @@ async fn a_full_disk_is_said_in_a_line_and_what_was_read_meanwhile_is_counted_on
     standalone.ready(LIMIT).await;
     ingest.ready(LIMIT).await;
 
-    disk.fill();
+    disk.fill().unwrap();
     simulator.speak(400.0).await.unwrap();
     let full = ["DATABASE_URL: Postgres has no space left on its disk", "No space left on device"];
     says(&standalone, &full).await;
@@ -105,7 +58,7 @@ async fn a_full_disk_is_said_in_a_line_and_what_was_read_meanwhile_is_counted_on
     let lines = says(&standalone, &full).await;
     assert!(lines <= 6, "{lines} lines");
 
-    disk.free();
+    disk.free().unwrap();
     all_is_counted(&servers, &simulator).await;
     assert!(standalone.terminate_and_wait(LIMIT).await.unwrap().success(), "{}", standalone.log_tail());
 }

@@ -1,27 +1,27 @@
 //! The same chat while every worker is killed in turn and every connection is told to reconnect.
 
-use crate::equality::assert_equal;
-use crate::fleet::{Fleet, LIMIT, SLOTS};
+use crate::equality::{assert_equal, assert_no_gap};
+use crate::fleet::{Fleet, LIMIT, Setup};
 use clamor_simulator::Ledger;
 use clamor_testkit::eventually;
-use sqlx::Row;
 
 const MESSAGES_PER_SECOND: f64 = 2_000.0;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn killed_workers_and_reconnects_lose_nothing_and_count_nothing_twice() {
-    let mut fleet = Fleet::start().await;
+    let mut fleet = Fleet::start(Setup::undisturbed()).await;
     fleet.simulator.speak(MESSAGES_PER_SECOND).await.unwrap();
-    for slot in 0..SLOTS.len() {
+    for slot in 0..fleet.ingest.len() {
         in_flight(&fleet).await;
+        let before = fleet.joined(slot).await;
         fleet.ingest[slot].kill9().await;
         fleet.ingest[slot].restart().unwrap();
-        fleet.joined(slot).await;
+        fleet.joined_after(slot, Some(before)).await;
     }
     in_flight(&fleet).await;
-    fleet.aggregate.kill9().await;
-    fleet.aggregate.restart().unwrap();
-    fleet.aggregate.ready(LIMIT).await;
+    fleet.aggregators[0].kill9().await;
+    fleet.aggregators[0].restart().unwrap();
+    fleet.aggregators[0].ready(LIMIT).await;
     in_flight(&fleet).await;
     reconnect_all(&fleet).await;
     in_flight(&fleet).await;
@@ -60,27 +60,10 @@ async fn reconnect_all(fleet: &Fleet) {
         }
     })
     .await;
-    for slot in 0..SLOTS.len() {
-        fleet.joined(slot).await;
-    }
+    fleet.all_joined().await;
 }
 
 /// The end of what the database has by now, so that a gap can be judged up to before the drain.
 async fn newest_minute_end(fleet: &Fleet) -> i64 {
     fleet.number("SELECT (extract(epoch FROM now()) * 1000)::bigint").await.unwrap()
-}
-
-/// From the last first JOIN to the drain, every channel was heard all the time.
-async fn assert_no_gap(fleet: &Fleet, ledger: &Ledger, drain_ms: i64) {
-    let joined_ms = i64::try_from(ledger.last_first_join_ms().unwrap()).unwrap();
-    let query = "SELECT login, since::text, until::text FROM gap
-        WHERE tstzrange(since, until) && tstzrange(to_timestamp($1 / 1000.0), to_timestamp($2 / 1000.0))";
-    // What a connection heard in its last two seconds is in doubt, so the end of everything is, too.
-    let gaps = sqlx::query(query).bind(joined_ms + 2_000).bind(drain_ms - 5_000);
-    let gaps = gaps.fetch_all(&fleet.store).await.unwrap();
-    let shown: Vec<[String; 3]> = gaps.iter().map(|row| [row.get(0), row.get(1), row.get(2)]).take(10).collect();
-    assert!(gaps.is_empty(), "{} gaps, the first: {shown:?}", gaps.len());
-    let judged =
-        fleet.number("SELECT (extract(epoch FROM min(judged_until)) * 1000)::bigint FROM shard_group WHERE grp = 0");
-    assert!(judged.await.unwrap() >= drain_ms - 15_000, "gaps are judged almost up to the drain");
 }

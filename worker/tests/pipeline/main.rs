@@ -5,5 +5,6 @@
 
 mod disturbed;
 mod equality;
+mod faults;
 mod fleet;
 mod undisturbed;

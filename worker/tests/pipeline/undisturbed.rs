@@ -1,7 +1,7 @@
 //! A minute of chat, with nothing in its way.
 
 use crate::equality::assert_equal;
-use crate::fleet::Fleet;
+use crate::fleet::{Fleet, Setup};
 use clamor_testkit::Scrape;
 use std::time::Duration;
 
@@ -12,9 +12,9 @@ const P99_BAR_S: f64 = 0.350;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_said_in_a_minute_is_counted_once_and_soon() {
-    let mut fleet = Fleet::start().await;
+    let mut fleet = Fleet::start(Setup::undisturbed()).await;
     fleet.simulator.speak_for(MESSAGES_PER_SECOND, MINUTE).await.unwrap();
-    let metrics = fleet.aggregate.metrics().await.unwrap();
+    let metrics = fleet.aggregators[0].metrics().await.unwrap();
     let ledger = fleet.drain().await;
     let said = ledger.totals();
     assert!(said.messages > 100_000 && said.mirrored > 0, "{said:?}");

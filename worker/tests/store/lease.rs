@@ -42,7 +42,7 @@ async fn a_fenced_commit_writes_nothing_and_its_owner_learns_it() {
     let taken = test.store.claim(0, 2, false).await.unwrap().unwrap();
     assert_eq!(taken.restored.positions[&0].seq, 1);
     let late = old.commit_fast(&claim, 1, &at(2), CREATED, &messages(1, NOON, 100)).await;
-    assert!(matches!(late, Err(CommitError::Fenced)), "{late:?}");
+    assert!(matches!(late, Err(CommitError::Fenced)), "the earlier owner's commit ended with {late:?}");
     assert!(matches!(old.roll_up(&claim, u64::MAX).await, Err(CommitError::Fenced)));
     assert!(!old.renew(&claim).await.unwrap());
     old.release(&claim).await.unwrap();
