@@ -127,6 +127,13 @@ impl Encode<'_, Postgres> for Key {
     }
 }
 
+impl Decode<'_, Postgres> for Key {
+    fn decode(value: PgValueRef<'_>) -> Result<Self, BoxDynError> {
+        let bytes: [u8; 16] = value.as_bytes()?.try_into()?;
+        Ok(Self(u128::from_be_bytes(bytes)))
+    }
+}
+
 /// Twitch's ids and all counts: numbers that are numbers.
 pub(super) fn number(column: &'static str, value: u64) -> Result<i64, Unstorable> {
     i64::try_from(value).map_err(|_| Unstorable::TooLarge { column, value })

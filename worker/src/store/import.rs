@@ -1,0 +1,208 @@
+//! What an import asks the store: how far a file is, what others have heard, from when on live counting is concerned.
+
+use super::connect::Store;
+use super::error::{StoreError, Trying};
+use super::partition::{Kept, Retained};
+use super::value::{Key, Stamp, sequence, text};
+use crate::aggregate::dedupe::horizon_start;
+use crate::aggregate::delta::{ChannelId, Group, Millis};
+use crate::import::covered::{BESIDE_MS, Covered, Span};
+use sqlx::Postgres;
+use sqlx::pool::PoolConnection;
+use sqlx::postgres::PgConnection;
+use sqlx::{query, query_as, query_scalar};
+
+/// Postgres's own name of an import's lock: one at a time, as two would only undo each other's look at coverage.
+const LOCK: &str = "SELECT pg_try_advisory_lock(hashtextextended('clamor import into ' || current_schema(), 0))";
+
+/// How far a file is imported.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Progress {
+    /// Bytes of its content.
+    pub bytes: u64,
+    /// Their hash.
+    pub hash: u128,
+    /// Lines in them.
+    pub lines: u64,
+    /// Events of those that were counted.
+    pub counted: u64,
+}
+
+/// From when on the levels are kept; 0: for ever.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct KeptFrom {
+    /// Minutes.
+    pub minutes_ms: Millis,
+    /// Hours.
+    pub hours_ms: Millis,
+    /// Days.
+    pub days_ms: Millis,
+    /// Chat events and logged matches.
+    pub events_ms: Millis,
+}
+
+/// The right to import, until it is dropped.
+#[derive(Debug)]
+pub struct ImportLock(PoolConnection<Postgres>);
+
+impl Drop for ImportLock {
+    fn drop(&mut self) {
+        // The lock goes with its session.
+        self.0.close_on_drop();
+    }
+}
+
+impl Store {
+    /// The number of shards; none: no pipeline has used the store yet.
+    ///
+    /// # Errors
+    /// The database cannot be used now.
+    pub async fn shards(&self) -> Result<Option<u16>, StoreError> {
+        let mut connection = self.acquire().await?;
+        let shards: Option<i16> = query_scalar("SELECT shards FROM store_meta")
+            .fetch_optional(&mut *connection)
+            .await
+            .trying("read the number of shards")?;
+        Ok(shards.map(i16::cast_unsigned))
+    }
+
+    /// The right to import; none: another process has it.
+    ///
+    /// # Errors
+    /// The database cannot be used now.
+    pub async fn import_lock(&self) -> Result<Option<ImportLock>, StoreError> {
+        let mut connection = self.acquire().await?;
+        let locked: bool = query_scalar(LOCK).fetch_one(&mut *connection).await.trying("take the lock of imports")?;
+        Ok(locked.then(|| ImportLock(connection)))
+    }
+
+    /// How far the file is imported; none: it never was.
+    ///
+    /// # Errors
+    /// The database cannot be used now.
+    pub async fn import_progress(&self, file: u64) -> Result<Option<Progress>, StoreError> {
+        let mut connection = self.acquire().await?;
+        let row: Option<(i64, Key, i64, i64)> =
+            query_as("SELECT bytes, hash, lines, counted FROM import_file WHERE file = $1")
+                .bind(file.cast_signed())
+                .fetch_optional(&mut *connection)
+                .await
+                .trying("read how far a file is imported")?;
+        Ok(row.map(|(bytes, hash, lines, counted)| Progress {
+            bytes: bytes.cast_unsigned(),
+            hash: hash.0,
+            lines: lines.cast_unsigned(),
+            counted: counted.cast_unsigned(),
+        }))
+    }
+
+    /// Notes that an import of the file begins or goes on.
+    ///
+    /// # Errors
+    /// The database cannot be used now.
+    pub async fn begin_import(&self, file: u64, name: &str, whole: Option<Span>) -> Result<(), StoreError> {
+        let mut connection = self.acquire().await?;
+        query(
+            "INSERT INTO import_file AS t (file, name, hash, whole_from, whole_until) VALUES ($1, $2, $3, $4, $5) \
+             ON CONFLICT (file) DO UPDATE SET name = excluded.name",
+        )
+        .bind(file.cast_signed())
+        .bind(text(name).into_owned())
+        .bind(Key(0))
+        .bind(whole.map(|(from, _)| Stamp::saturating(from)))
+        .bind(whole.map(|(_, until)| Stamp::saturating(until)))
+        .execute(&mut *connection)
+        .await
+        .trying("begin an import")?;
+        Ok(())
+    }
+
+    /// From when on live counting may still be concerned with what was said: the start of the generation before the one
+    /// that the slowest shard's stream was read up to. Where no stream was ever read, that of `now_ms`.
+    ///
+    /// # Errors
+    /// The database cannot be used now.
+    pub async fn import_horizon(&self, now_ms: Millis) -> Result<Millis, StoreError> {
+        let mut connection = self.acquire().await?;
+        let read: Option<Stamp> = query_scalar("SELECT min(stream_time) FROM shard_group WHERE grp = $1 AND seq > 0")
+            .bind(Group::Fast.number())
+            .fetch_one(&mut *connection)
+            .await
+            .trying("read how far the streams are read")?;
+        Ok(horizon_start(read.map_or(now_ms, |read| read.millis().min(now_ms))))
+    }
+
+    /// From when on what is kept.
+    ///
+    /// # Errors
+    /// The database cannot be used now.
+    pub async fn kept_from(&self) -> Result<KeptFrom, StoreError> {
+        let mut connection = self.acquire().await?;
+        let retained = Retained::read(&mut connection).await.trying("read retained_from")?;
+        Ok(KeptFrom {
+            minutes_ms: retained.from(Kept::Minute).millis(),
+            hours_ms: retained.from(Kept::Hour).millis(),
+            days_ms: retained.from(Kept::Day).millis(),
+            events_ms: retained.from(Kept::Event).millis(),
+        })
+    }
+
+    /// What sources other than the file have heard of the channels within that time.
+    ///
+    /// # Errors
+    /// The database cannot be used now.
+    pub async fn covered(&self, file: u64, channels: &[ChannelId], span: Span) -> Result<Covered, StoreError> {
+        let mut connection = self.acquire().await?;
+        covered(&mut connection, file, channels, span).await
+    }
+}
+
+/// The same, in a transaction.
+pub(super) async fn covered(
+    connection: &mut PgConnection,
+    file: u64,
+    channels: &[ChannelId],
+    span: Span,
+) -> Result<Covered, StoreError> {
+    let channels: Vec<i64> = channels.iter().map(|&channel| sequence(channel)).collect();
+    let rows: Vec<(i64, bool, Stamp, Stamp)> = query_as(COVERED)
+        .bind(channels)
+        .bind(file.cast_signed())
+        .bind(Stamp::saturating(span.0))
+        .bind(Stamp::saturating(span.1))
+        .bind(i64::try_from(BESIDE_MS).unwrap_or(i64::MAX))
+        .fetch_all(connection)
+        .await
+        .trying("read what others have heard")?;
+    let mut covered = Covered::default();
+    for (channel, is_live, since, until) in rows {
+        let (channel, span) = (channel.cast_unsigned(), (since.millis(), until.millis()));
+        if is_live {
+            covered.add_live(channel, span);
+        } else {
+            covered.add_heard(channel, span);
+        }
+    }
+    Ok(covered)
+}
+
+/// Stretches that others heard within `$3` to `$4`, and of live ones what lies `$5` ms beside them.
+const COVERED: &str = "WITH near AS (
+        SELECT v.channel_id, v.since, greatest(v.since, coalesce(v.until, h.until, v.since)) AS until,
+               NOT EXISTS (SELECT FROM import_file f WHERE f.file = v.instance) AS live
+        FROM coverage v
+        LEFT JOIN heard h
+        ON v.until IS NULL AND h.shard = v.shard AND h.instance = v.instance AND h.connection = v.connection
+        WHERE v.channel_id = ANY($1) AND v.instance <> $2
+        AND v.since < $4 + $5 * interval '1 ms'
+        AND coalesce(v.until, h.until, v.since) > $3 - $5 * interval '1 ms'
+    ),
+    stretch AS (
+        SELECT channel_id, false AS beside, tstzrange(since, until) * tstzrange($3, $4) AS time FROM near
+        UNION ALL
+        SELECT channel_id, true, tstzrange(since - $5 * interval '1 ms', until + $5 * interval '1 ms') * tstzrange($3, $4)
+        FROM near WHERE live
+    )
+    SELECT s.channel_id, s.beside, lower(s.time), upper(s.time)
+    FROM (SELECT channel_id, beside, unnest(range_agg(time)) AS time FROM stretch GROUP BY channel_id, beside) s
+    ORDER BY s.channel_id, s.beside, lower(s.time)";
