@@ -193,17 +193,26 @@ impl Reader {
         let mut records = Records::new(content);
         let beginning = records.peek();
         let format = Format::of(beginning);
-        let ends = judge(beginning, format).map_err(|bad| match bad {
-            Some(BadLine { line, why }) => FileError::NotChat { file: file.clone(), line, why },
-            None => FileError::Empty { file },
-        })?;
+        let judged = judge(beginning, format);
+        records.set_framing(format.framing());
+        let ends = match judged {
+            Ok(ends) => ends,
+            Err(bad) => {
+                return Err(match (records.next_record(), bad) {
+                    // Nothing of it can be unpacked, or half a line.
+                    (Err(error), _) => FileError::Broken { file, line: 0, error },
+                    (Ok(_), Some(BadLine { line, why })) => FileError::NotChat { file, line, why },
+                    (Ok(_), None) => FileError::Empty { file },
+                });
+            }
+        };
+        let beginning = records.peek();
         let mut hash = Xxh3::new();
         hash.update(&beginning[..usize::try_from(ends).unwrap_or(usize::MAX).min(beginning.len())]);
         for time in whole.into_iter().flat_map(|(from, until)| [from, until]) {
             hash.update(&time.to_le_bytes());
         }
         let identity = hash.digest().max(1);
-        records.set_framing(format.framing());
         Ok(Self { records, format, packing, size, read, identity })
     }
 

@@ -14,10 +14,13 @@ use crate::roles::{connect_bus, connect_store};
 use crate::store::{Class, CommitError, ImportLock, Store, StoreConfig, StoreError};
 use anyhow::{Result, bail};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 
 /// As a pipeline that is not told otherwise.
 const SHARDS: u16 = 4;
+/// Between two looks at a lease that runs out.
+const LOOK_AGAIN: Duration = Duration::from_millis(500);
 const APPLICATION: &str = "clamor-import";
 
 /// Imports the files, or says what that would do.
@@ -35,7 +38,7 @@ pub async fn run(args: ImportArgs) -> Result<()> {
     let Some(store) = store else { return Ok(()) };
     let shards = shards(&store, wanted, dry_run).await?;
     let Some(phrases) = phrases(&process, manifests, plan, &bus, shards).await? else { return Ok(()) };
-    let Some(_lock) = lock(&process, &store, dry_run).await? else { return Ok(()) };
+    let Some(lock) = lock(&process, &store, dry_run).await? else { return Ok(()) };
     let whole = whole_channel.map(|WholeChannel(span)| span);
     let importer =
         Importer { store: store.clone(), shards, whole, phrases, dry_run, shutdown: process.shutdown.clone() };
@@ -43,6 +46,8 @@ pub async fn run(args: ImportArgs) -> Result<()> {
     if !dry_run {
         sum_up(&store, shards, &process.shutdown).await?;
     }
+    // Closing awaits every connection, the lock's too.
+    drop((lock, importer));
     store.close().await;
     match failed {
         Some((1, error)) => Err(error.into()),
@@ -154,11 +159,18 @@ async fn lock(process: &Process, store: &Store, dry_run: bool) -> Result<Option<
     Ok(retry::until_ok("import", &process.health, &process.shutdown, attempt).await.map(Some))
 }
 
-/// Sums the windows that have ended, of shards that nobody owns: an aggregator does it for its own.
+/// Sums the windows that have ended. An aggregator does it for the shards that it owns; an importer that was killed while
+/// it did may still seem to own one, until its lease has run out.
 async fn sum_up(store: &Store, shards: u16, shutdown: &CancellationToken) -> Result<(), StoreError> {
     let owner: u64 = rand::random();
     for shard in 0..shards {
-        let Some(claim) = store.claim(shard, owner, false).await? else { continue };
+        let claim = loop {
+            match store.claim(shard, owner, false).await? {
+                Some(claim) => break claim,
+                None if shutdown.is_cancelled() || store.has_aggregator().await? => return Ok(()),
+                None => tokio::time::sleep(LOOK_AGAIN).await,
+            }
+        };
         loop {
             match store.roll_up(&claim, now_ms()).await {
                 Ok(0) | Err(CommitError::Fenced) => break,

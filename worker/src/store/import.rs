@@ -2,6 +2,7 @@
 
 use super::connect::Store;
 use super::error::{StoreError, Trying};
+use super::lease::LEASE;
 use super::partition::{Kept, Retained};
 use super::value::{Key, Stamp, sequence, text};
 use crate::aggregate::dedupe::horizon_start;
@@ -130,6 +131,21 @@ impl Store {
             .await
             .trying("read how far the streams are read")?;
         Ok(horizon_start(read.map_or(now_ms, |read| read.millis().min(now_ms))))
+    }
+
+    /// Whether an aggregator is alive, which sums up what is dirty in the shards that it owns.
+    ///
+    /// # Errors
+    /// The database cannot be used now.
+    pub async fn has_aggregator(&self) -> Result<bool, StoreError> {
+        let mut connection = self.acquire().await?;
+        query_scalar(
+            "SELECT EXISTS (SELECT FROM aggregator WHERE seen_at > clock_timestamp() - make_interval(secs => $1))",
+        )
+        .bind(LEASE.as_secs_f64())
+        .fetch_one(&mut *connection)
+        .await
+        .trying("look for aggregators")
     }
 
     /// From when on what is kept.

@@ -1,6 +1,6 @@
 //! What is not chat, or not whole.
 
-use crate::fixture::{MESSAGES, SAMPLE, Store, gzip, line, zstd};
+use crate::fixture::{HOUR_MS, MESSAGES, SAMPLE, Store, chat, gzip, line, zstd};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_not_chat_is_refused_at_its_beginning_and_other_files_go_on() {
@@ -65,18 +65,24 @@ async fn bad_lines_among_good_ones_are_counted_and_named() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn of_a_truncated_file_what_came_before_is_in_and_the_whole_one_adds_the_rest() {
-    for (name, packed) in [("a.gz", gzip(SAMPLE.as_bytes())), ("a.zst", zstd(SAMPLE.as_bytes()))] {
+    let text = chat(3, HOUR_MS, 3_000);
+    for (name, packed) in [("a.gz", gzip(text.as_bytes())), ("a.zst", zstd(text.as_bytes()))] {
         let store = Store::new().await;
         let file = store.file(name, &packed[..packed.len() * 2 / 3]);
         let run = store.import(&[file.to_str().unwrap()]).await;
         let counted = store.number(MESSAGES).await;
-        assert!(!run.success && run.said.contains(&format!("beyond line {counted}: it is cut off")), "{}", run.said);
-        assert!((1..400).contains(&counted), "{counted}");
+        let lines = store.number("SELECT lines FROM import_file").await;
+        assert!(!run.success && run.said.contains(&format!("beyond line {lines}: it is cut off")), "{}", run.said);
+        assert!((1..3_000).contains(&counted), "{counted}");
         let again = store.import(&[file.to_str().unwrap()]).await;
         assert!(!again.success && store.number(MESSAGES).await == counted, "{}", again.said);
         store.import_file(&store.file(name, &packed)).await;
-        assert_eq!(store.number(MESSAGES).await, 400);
+        assert_eq!(store.number(MESSAGES).await, 3_000);
     }
+    // So little that nothing can be unpacked.
+    let store = Store::new().await;
+    let run = store.import(&[store.file("b.gz", &gzip(text.as_bytes())[..20]).to_str().unwrap()]).await;
+    assert!(!run.success && run.said.contains("beyond line 0: it is cut off"), "{}", run.said);
 }
 
 #[tokio::test(flavor = "multi_thread")]

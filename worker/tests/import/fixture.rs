@@ -7,7 +7,7 @@ use rand::rngs::StdRng;
 use rand::{RngExt as _, SeedableRng as _};
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 use sqlx::{AssertSqlSafe, PgPool};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
@@ -30,7 +30,7 @@ pub(crate) struct Store {
     dir: PathBuf,
     runs: AtomicU32,
     /// Dropped last; of a second database the first one's.
-    _servers: Option<Servers>,
+    servers: Option<Servers>,
 }
 
 /// How a run ended.
@@ -42,22 +42,32 @@ pub(crate) struct Run {
 
 impl Store {
     pub(crate) async fn new() -> Self {
-        let servers = Servers::start_only(Needs::Postgres).await.unwrap();
-        Self::of(servers.database_url(), servers.folder().to_owned(), Some(servers)).await
+        Self::of_servers(Servers::start_only(Needs::Postgres).await.unwrap()).await
     }
 
     /// Two empty databases on one server.
     pub(crate) async fn two() -> (Self, Self) {
-        let mut servers = Servers::start_only(Needs::Postgres).await.unwrap();
-        let (other, dir) = (servers.create_database().await.unwrap(), servers.folder().to_owned());
-        (Self::of(servers.database_url(), dir.clone(), Some(servers)).await, Self::of(other, dir, None).await)
+        let mut first = Self::new().await;
+        let second = first.another().await;
+        (first, second)
+    }
+
+    /// The first database of these servers.
+    pub(crate) async fn of_servers(servers: Servers) -> Self {
+        Self::of(servers.database_url(), servers.folder().to_owned(), Some(servers)).await
+    }
+
+    /// An empty database beside it, which must not outlive it.
+    pub(crate) async fn another(&mut self) -> Self {
+        let servers = self.servers.as_mut().unwrap();
+        Self::of(servers.create_database().await.unwrap(), self.dir.clone(), None).await
     }
 
     async fn of(url: String, dir: PathBuf, servers: Option<Servers>) -> Self {
         let options = PgConnectOptions::from_str(&url).unwrap();
         let options = options.options([("search_path", "clamor"), ("timezone", "UTC")]);
         let pool = PgPoolOptions::new().max_connections(2).connect_with(options).await.unwrap();
-        Self { pool, url, dir, runs: AtomicU32::new(0), _servers: servers }
+        Self { pool, url, dir, runs: AtomicU32::new(0), servers }
     }
 
     /// Writes a file for the importer.
@@ -107,11 +117,14 @@ impl Store {
 
     /// Every row of every table that an import writes; coverage as what is covered.
     pub(crate) async fn everything(&self) -> BTreeMap<&'static str, Vec<String>> {
-        const TABLES: [&str; 19] = [
-            "channel",
-            "chatter",
-            "emote",
-            "phrase",
+        // Names without the time at which a process told them: another one tells them again.
+        const NAMES: [(&str, &str); 4] = [
+            ("channel", "(channel_id, login, shard)"),
+            ("chatter", "(chatter_id, login, display_name)"),
+            ("emote", "(emote_id, provider, provider_id, name)"),
+            ("phrase", "(phrase_id, name)"),
+        ];
+        const TABLES: [&str; 15] = [
             "channel_minute",
             "channel_minute_chatters",
             "channel_hour",
@@ -129,6 +142,9 @@ impl Store {
             "chatter_total",
         ];
         let mut everything = BTreeMap::new();
+        for (table, columns) in NAMES {
+            everything.insert(table, self.texts(&format!("SELECT {columns}::text FROM {table} ORDER BY 1")).await);
+        }
         for table in TABLES {
             everything.insert(table, self.texts(&format!("SELECT t::text FROM {table} t ORDER BY 1")).await);
         }
@@ -147,10 +163,12 @@ impl Store {
 pub(crate) fn assert_same(found: &BTreeMap<&'static str, Vec<String>>, expected: &BTreeMap<&'static str, Vec<String>>) {
     for (table, expected) in expected {
         let found = &found[table];
-        let missing: Vec<_> = expected.iter().filter(|row| !found.contains(row)).take(3).collect();
-        let wrong: Vec<_> = found.iter().filter(|row| !expected.contains(row)).take(3).collect();
-        let (lengths, same) = ((found.len(), expected.len()), found == expected);
-        assert!(same, "{table}: {lengths:?} rows, missing {missing:?}, wrong {wrong:?}");
+        if found != expected {
+            let (has, shall): (BTreeSet<_>, BTreeSet<_>) = (found.iter().collect(), expected.iter().collect());
+            let missing: Vec<_> = shall.difference(&has).take(3).collect();
+            let wrong: Vec<_> = has.difference(&shall).take(3).collect();
+            panic!("{table}: {} of {} rows, missing {missing:?}, wrong {wrong:?}", found.len(), expected.len());
+        }
     }
 }
 

@@ -56,13 +56,14 @@ async fn killed_anywhere_and_run_again_is_run_once() {
     println!("seed {seed}");
     let mut random = StdRng::seed_from_u64(seed);
     let (killed, whole) = Store::two().await;
-    let text = chat(seed, HOUR_MS, 160_000);
+    let text = chat(seed, HOUR_MS, 100_000);
     let file = killed.file("chat.irc.gz", gzip(text.as_bytes()));
     let argument = file.to_str().unwrap();
+    let mut hit = 0;
     for _ in 0..3 {
         let before = progress(&killed).await;
         let process = killed.start(&[argument]);
-        let beyond = before + random.random_range(0..text.len() as i64 / 4);
+        let beyond = before + random.random_range(0..text.len() as i64 / 8);
         eventually("more is committed", LIMIT, async || match progress(&killed).await {
             _ if process.status().is_some() => Ok(()),
             bytes if bytes > beyond => Ok(()),
@@ -70,13 +71,16 @@ async fn killed_anywhere_and_run_again_is_run_once() {
         })
         .await;
         process.kill9().await;
-        println!("killed at {} of {} bytes", progress(&killed).await, text.len());
+        let stands = progress(&killed).await;
+        hit += u32::from(0 < stands && stands < text.len() as i64);
+        println!("killed at {stands} of {} bytes", text.len());
     }
+    assert!(hit > 0, "no kill came in the middle");
     let run = killed.import_file(&file).await;
     println!("{}", run.said);
     assert_eq!(progress(&killed).await, text.len() as i64);
     whole.import_file(&whole.file("whole.irc", &text)).await;
-    assert_eq!(whole.number(MESSAGES).await, 160_000);
+    assert_eq!(whole.number(MESSAGES).await, 100_000);
     assert_same(&killed.everything().await, &whole.everything().await);
 }
 
