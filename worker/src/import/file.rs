@@ -68,11 +68,12 @@ impl Importer {
         if bytes > 0 {
             tracing::info!(file = %path.display(), bytes, "imported before: going on from there");
         }
+        let kept = self.store.kept_from().await?;
         let mut import = FileImport {
             importer: self,
             path,
             identity,
-            kept: self.store.kept_from().await?,
+            kept,
             bytes,
             hash,
             counting: Counting::new(self.phrases.clone()),
@@ -83,7 +84,7 @@ impl Importer {
             refused: 0,
         };
         let mut report = ProgressReport::new(path, reader.size, reader.read.clone());
-        let from = From { bytes, hash, young_ms, now_ms, whole };
+        let from = From { bytes, hash, young_ms, known_ms: kept.hours_ms, now_ms, whole };
         let (sender, chunks) = mpsc::channel(1);
         let reading = tokio::task::spawn_blocking(move || reader.run(from, &sender));
         let added = Box::pin(import.add(chunks, &mut report)).await;

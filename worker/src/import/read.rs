@@ -63,6 +63,8 @@ pub struct Tally {
     pub behind: u64,
     /// Lines outside of what the file was said to be whole for.
     pub outside: u64,
+    /// Lines of a time of which the store does not know any more who heard it.
+    pub forgotten: u64,
     /// Lines that are not chat.
     pub bad: u64,
     /// The first of those.
@@ -154,6 +156,8 @@ pub struct From {
     pub hash: u128,
     /// What was said from here on is too young.
     pub young_ms: Millis,
+    /// Of the time before, the store has forgotten who heard what.
+    pub known_ms: Millis,
     /// The database's clock.
     pub now_ms: Millis,
     /// What the file is whole for; lines outside of it are left out.
@@ -376,6 +380,10 @@ impl Reading {
         self.name(channel_id, at_ms, login);
         if self.from.whole.is_some_and(|(from, until)| at_ms < from || until <= at_ms) {
             self.tally.outside += u64::from(is_new);
+            return Ok(());
+        }
+        if at_ms < self.from.known_ms {
+            self.tally.forgotten += u64::from(is_new);
             return Ok(());
         }
         let before = if is_new && !self.begun.contains(&channel_id) { self.order.span(channel_id) } else { None };

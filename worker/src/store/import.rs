@@ -34,10 +34,8 @@ pub struct Progress {
 pub struct KeptFrom {
     /// Minutes.
     pub minutes_ms: Millis,
-    /// Hours.
+    /// Hours, and with them who heard what.
     pub hours_ms: Millis,
-    /// Days.
-    pub days_ms: Millis,
     /// Chat events and logged matches.
     pub events_ms: Millis,
 }
@@ -158,7 +156,6 @@ impl Store {
         Ok(KeptFrom {
             minutes_ms: retained.from(Kept::Minute).millis(),
             hours_ms: retained.from(Kept::Hour).millis(),
-            days_ms: retained.from(Kept::Day).millis(),
             events_ms: retained.from(Kept::Event).millis(),
         })
     }

@@ -25,6 +25,21 @@ async fn what_is_older_than_retention_is_said_first_and_added_to_what_is_left() 
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn where_the_store_has_forgotten_who_listened_nothing_is_counted() {
+    let store = Store::new().await;
+    let first: String = SAMPLE.split_inclusive('\n').take(1).collect();
+    store.import_file(&store.file("first", &first)).await;
+    store.execute("UPDATE retained_from SET start_time = '2024-01-06 16:22:00Z' WHERE level = 'hour'").await;
+    let run = store.import_file(&store.file("all", SAMPLE.replacen("ab1031d0", "ab1031d1", 1))).await;
+    assert!(
+        run.said.contains("239 counted") && run.said.contains("161 left out: older than the hours"),
+        "{}",
+        run.said
+    );
+    assert_eq!(store.number(MESSAGES).await, 240);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn unique_chatters_of_minutes_whose_ids_are_gone_are_counted_from_the_file() {
     let (dropped, kept) = Store::two().await;
     kept.import_file(&kept.file("kept", SAMPLE)).await;
