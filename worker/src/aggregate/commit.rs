@@ -1,21 +1,21 @@
 //! One commit as a task of its own: the same flush is tried until the store has it, or has given the shard to another.
 
-use super::delta::{Group, Millis, Position};
-use super::metrics::{AggregateMetrics, CommitKind};
-use super::shard::{FastFlush, SlowFlush};
+use super::delta::{Group, Millis, Position, SLICES};
+use super::metrics::{AggregateMetrics, CommitKind, Dropped};
+use super::shard::{FastFlush, SlowFlush, WholeFlush};
 use crate::retry::backoff;
-use crate::store::{Claim, CommitError, Committed, RefusedRow, Store};
+use crate::store::{Claim, CommitError, Committed, Flush, RefusedRow, Store};
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 /// How a job of a shard ended.
 #[derive(Debug)]
 pub enum Done {
-    /// A group stands further on.
+    /// Groups stand further on.
     Committed {
-        /// Which one.
-        group: Group,
-        /// Its sequence and stream time now.
+        /// Which ones.
+        groups: Vec<Group>,
+        /// Their sequence and stream time now.
         at: (u64, Millis),
         /// How long the commit took, retries included.
         took: Duration,
@@ -47,7 +47,7 @@ impl Committer {
     /// Commits a Fast flush.
     pub async fn fast(self, from_seq: u64, flush: FastFlush) -> Done {
         let FastFlush { position, delta, sent_ms } = flush;
-        let mut tries = Tries::of(&self, Group::Fast, CommitKind::Fast);
+        let mut tries = Tries::of(&self, vec![Group::Fast], CommitKind::Fast);
         loop {
             let created = &self.stream_created;
             let outcome = self.store.commit_fast(&self.claim, from_seq, &position, created, &delta).await;
@@ -63,10 +63,35 @@ impl Committer {
     /// Commits a flush of one slice.
     pub async fn slow(self, slice: u8, from_seq: u64, flush: SlowFlush) -> Done {
         let SlowFlush { position, delta } = flush;
-        let mut tries = Tries::of(&self, Group::Slow(slice), CommitKind::Slow);
+        let mut tries = Tries::of(&self, vec![Group::Slow(slice)], CommitKind::Slow);
         loop {
             let outcome = self.store.commit_slow(&self.claim, slice, from_seq, &position, &delta).await;
             if let Some(done) = tries.judge(outcome, &position).await {
+                return done;
+            }
+        }
+    }
+
+    /// Commits a flush of all groups, which stand where `from` says, in one transaction.
+    pub async fn whole(self, from: Standing, flush: WholeFlush) -> Done {
+        let WholeFlush { fast: FastFlush { position, delta, sent_ms }, slow, late } = flush;
+        let mut flushes = vec![Flush::Fast { from_seq: from.fast, delta: &delta }];
+        flushes.extend(slow.iter().map(|(slice, delta)| {
+            let from_seq = from.slow[usize::from(*slice)];
+            Flush::Slow { slice: *slice, from_seq, delta }
+        }));
+        let groups = slow.iter().map(|(slice, _)| Group::Slow(*slice)).chain([Group::Fast]).collect();
+        let mut tries = Tries::of(&self, groups, CommitKind::All);
+        loop {
+            let created = &self.stream_created;
+            let outcome = self.store.commit_with_late(&self.claim, &flushes, &late, &position, created).await;
+            if let Ok(Committed { late_covered, .. }) = &outcome {
+                self.metrics.drop(Dropped::LateCovered, *late_covered);
+            }
+            if let Some(done) = tries.judge(outcome, &position).await {
+                if matches!(done, Done::Committed { .. }) {
+                    self.metrics.lag(&sent_ms, now_ms());
+                }
                 return done;
             }
         }
@@ -91,11 +116,20 @@ impl Committer {
     }
 }
 
+/// Where the groups stand before a commit of all of them.
+#[derive(Debug, Clone, Copy)]
+pub struct Standing {
+    /// The Fast group.
+    pub fast: u64,
+    /// Each slice.
+    pub slow: [u64; SLICES as usize],
+}
+
 /// The tries of one commit.
 struct Tries {
     metrics: AggregateMetrics,
     shard: u16,
-    group: Group,
+    groups: Vec<Group>,
     kind: CommitKind,
     began: Instant,
     waits: Box<dyn Iterator<Item = Duration> + Send>,
@@ -103,11 +137,11 @@ struct Tries {
 }
 
 impl Tries {
-    fn of(committer: &Committer, group: Group, kind: CommitKind) -> Self {
+    fn of(committer: &Committer, groups: Vec<Group>, kind: CommitKind) -> Self {
         Self {
             metrics: committer.metrics.clone(),
             shard: committer.claim.shard,
-            group,
+            groups,
             kind,
             began: Instant::now(),
             waits: Box::new(backoff()),
@@ -118,13 +152,18 @@ impl Tries {
     /// How the commit ended; none: try again, the wait is over.
     async fn judge(&mut self, outcome: Result<Committed, CommitError>, to: &Position) -> Option<Done> {
         match outcome {
-            Ok(Committed { rows, millis: _, refused }) => {
+            Ok(Committed { rows, millis: _, refused, late_covered: _ }) => {
                 let took = self.began.elapsed();
                 self.metrics.committed(self.kind, usize::try_from(rows).unwrap_or(usize::MAX), took);
                 if self.said {
                     tracing::info!(shard = self.shard, "the store is back");
                 }
-                Some(Done::Committed { group: self.group, at: (to.seq, to.stream_time_ms), took, refused })
+                Some(Done::Committed {
+                    groups: std::mem::take(&mut self.groups),
+                    at: (to.seq, to.stream_time_ms),
+                    took,
+                    refused,
+                })
             }
             Err(CommitError::Fenced) => Some(Done::Fenced),
             Err(CommitError::Unavailable(error)) => {

@@ -28,7 +28,7 @@ pub const PART_TRUST_MS: Millis = 8_000;
 pub const EXPIRE_AFTER_MS: Millis = 60 * 60 * 1000;
 
 /// One connection of one instance.
-type Source = (u64, u32);
+pub type Source = (u64, u32);
 
 #[derive(Debug, Default)]
 struct Connection {
@@ -42,6 +42,8 @@ pub struct Coverage {
     open: FxHashMap<Source, Connection>,
     changes: Vec<CoverageChange>,
     heard: FxHashMap<Source, Millis>,
+    /// What was closed since the last flush: (channel, since, until, who).
+    closed: Vec<(ChannelId, Millis, Millis, Source)>,
 }
 
 impl Coverage {
@@ -63,12 +65,13 @@ impl Coverage {
         Self { open, ..Self::default() }
     }
 
-    /// The connection hears the channel from `at_ms` on: a join, or the first line after a jump.
-    pub fn hear(&mut self, source: Source, channel_id: ChannelId, at_ms: Millis) {
+    /// The connection hears the channel from `at_ms` on: a join, or the first line after a jump. False: it does since a
+    /// later time than this.
+    pub fn hear(&mut self, source: Source, channel_id: ChannelId, at_ms: Millis) -> bool {
         let connection =
             self.open.entry(source).or_insert_with(|| Connection { heard_ms: at_ms, since_ms: FxHashMap::default() });
-        if connection.since_ms.contains_key(&channel_id) {
-            return;
+        if let Some(&since_ms) = connection.since_ms.get(&channel_id) {
+            return since_ms <= at_ms;
         }
         if connection.since_ms.is_empty() {
             connection.heard_ms = connection.heard_ms.max(at_ms);
@@ -77,6 +80,7 @@ impl Coverage {
         connection.since_ms.insert(channel_id, at_ms);
         let (instance, connection) = source;
         self.changes.push(CoverageChange::Open { channel_id, instance, connection, since_ms: at_ms });
+        true
     }
 
     /// The connection does not hear the channel any more.
@@ -84,9 +88,10 @@ impl Coverage {
         let Some(connection) = self.open.get_mut(&source) else {
             return;
         };
-        if connection.since_ms.remove(&channel_id).is_some() {
+        if let Some(since_ms) = connection.since_ms.remove(&channel_id) {
             let until_ms = at_ms.min(connection.heard_ms + PART_TRUST_MS);
             self.changes.push(close(source, channel_id, until_ms));
+            self.closed.push((channel_id, since_ms, until_ms, source));
         }
         self.drop_if_empty(source);
     }
@@ -120,9 +125,12 @@ impl Coverage {
     pub fn end_connection(&mut self, source: Source) {
         if let Some(connection) = self.open.remove(&source) {
             self.heard.remove(&source);
-            let mut channels: Vec<ChannelId> = connection.since_ms.into_keys().collect();
+            let mut channels: Vec<(ChannelId, Millis)> = connection.since_ms.into_iter().collect();
             channels.sort_unstable();
-            self.changes.extend(channels.into_iter().map(|channel| close(source, channel, connection.heard_ms)));
+            for (channel_id, since_ms) in channels {
+                self.changes.push(close(source, channel_id, connection.heard_ms));
+                self.closed.push((channel_id, since_ms, connection.heard_ms, source));
+            }
         }
     }
 
@@ -161,15 +169,29 @@ impl Coverage {
         }
     }
 
-    /// Whether another source than `source` has the channel open. The seam for the late rule: what entered the stream
-    /// more than four minutes after it was received is to count only where nobody else covers its time.
+    /// Whether another source than `source` covers that time of the channel: what is open, and what was closed since the
+    /// last flush. What was closed before, the store knows.
     #[must_use]
-    pub fn is_open_elsewhere(&self, source: Source, channel_id: ChannelId) -> bool {
-        self.open.iter().any(|(other, connection)| *other != source && connection.since_ms.contains_key(&channel_id))
+    pub fn covers_elsewhere(&self, source: Source, channel_id: ChannelId, at_ms: Millis) -> bool {
+        let closed = |&(channel, since_ms, until_ms, other): &(ChannelId, Millis, Millis, Source)| {
+            channel == channel_id && other != source && since_ms <= at_ms && at_ms < until_ms
+        };
+        self.open.keys().any(|&other| other != source && self.covers(other, channel_id, at_ms))
+            || self.closed.iter().any(closed)
+    }
+
+    /// Whether the source's open interval covers that time of the channel.
+    #[must_use]
+    pub fn covers(&self, source: Source, channel_id: ChannelId, at_ms: Millis) -> bool {
+        self.open.get(&source).is_some_and(|connection| {
+            at_ms < connection.heard_ms
+                && connection.since_ms.get(&channel_id).is_some_and(|since_ms| *since_ms <= at_ms)
+        })
     }
 
     /// The changes since the last call, in stream order, and until when connections were heard.
     pub fn take(&mut self) -> (Vec<CoverageChange>, FxHashMap<Source, Millis>) {
+        self.closed.clear();
         (std::mem::take(&mut self.changes), std::mem::take(&mut self.heard))
     }
 
@@ -291,11 +313,21 @@ mod tests {
     }
 
     #[test]
-    fn another_source_is_seen_beside_one_s_own() {
+    fn another_source_covers_from_where_it_began_to_where_it_was_surely_heard() {
         let mut coverage = Coverage::default();
         coverage.hear(A, 7, 1_000);
-        assert!(!coverage.is_open_elsewhere(A, 7));
-        coverage.hear(B, 7, 1_000);
-        assert!(coverage.is_open_elsewhere(A, 7));
+        coverage.hear(B, 7, 2_000);
+        coverage.mark(A, 9_000);
+        coverage.mark(B, 5_000);
+        let seen = |coverage: &Coverage, source| {
+            [1_500, 2_000, 4_999, 5_000, 8_000, 9_000].map(|at_ms| coverage.covers_elsewhere(source, 7, at_ms))
+        };
+        assert_eq!(seen(&coverage, A), [false, true, true, false, false, false]);
+        assert_eq!(seen(&coverage, B), [true, true, true, true, true, false]);
+        assert!(!coverage.covers_elsewhere(A, 8, 3_000), "another channel");
+        coverage.end_connection(B);
+        assert_eq!(seen(&coverage, A), [false, true, true, false, false, false], "closed in this flush");
+        coverage.take();
+        assert_eq!(seen(&coverage, A), [false; 6], "the store knows it from now on");
     }
 }

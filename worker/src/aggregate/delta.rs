@@ -219,6 +219,9 @@ pub struct FastDelta {
     pub coverage: Vec<CoverageChange>,
     /// (instance, connection) → heard until, absolute, only what changed.
     pub heard: FxHashMap<(u64, u32), Millis>,
+    /// Lines that were counted beyond what their source covers and whose keys leave memory: key → (channel, Twitch's
+    /// time).
+    pub uncovered: FxHashMap<u128, (ChannelId, Millis)>,
     /// Dictionary: logins of channels (from the plan and from chat), with the time they were seen.
     pub channel_names: FxHashMap<ChannelId, (String, Millis)>,
     /// Dictionary: emotes seen since the last flush that the process has not written yet.

@@ -76,8 +76,8 @@ pub async fn read_on_after(bus: &Bus, known: &Known, state: &StreamState, shard:
     Ok(reader.next().await?.seq - 1)
 }
 
-/// What the store will hold once every group stands at `seq` of the new history and all coverage is closed. Numbers and
-/// plan go on.
+/// What the store will hold once no group stands beyond `seq` of the new history and all coverage is closed. Numbers and
+/// plan go on; a group that stands before goes on from there, since what it has not counted is still in the stream.
 #[must_use]
 pub fn rebase(restored: &Restored, created: &str, seq: u64, msg_id: &str) -> Restored {
     let mut rebased = restored.clone();
@@ -85,9 +85,12 @@ pub fn rebase(restored: &Restored, created: &str, seq: u64, msg_id: &str) -> Res
     rebased.open_coverage.clear();
     rebased.heard.clear();
     let fast = restored.positions.get(&Group::Fast.number()).cloned().unwrap_or_default();
+    let moved = Position { seq, msg_id: msg_id.to_owned(), ..fast };
     for group in std::iter::once(Group::Fast).chain((0..SLICES).map(Group::Slow)) {
-        let position = Position { seq, msg_id: msg_id.to_owned(), ..fast.clone() };
-        rebased.positions.insert(group.number(), position);
+        let stands = restored.positions.get(&group.number()).map_or(0, |position| position.seq);
+        if group == Group::Fast || stands > seq {
+            rebased.positions.insert(group.number(), moved.clone());
+        }
     }
     rebased
 }
@@ -130,17 +133,31 @@ mod tests {
         assert_eq!(compare(&known("t"), &state("t", 1, 20), Some(&found("b.9"))), Some(Alarm::StreamTruncated));
     }
 
-    #[test]
-    fn all_groups_go_on_from_the_same_place() {
+    fn restored() -> Restored {
         let mut restored = Restored { stream_created: "t".to_owned(), ..Restored::default() };
         let fast = Position { seq: 10, plan: "plan-1".to_owned(), numbers: vec![(1, 4)], ..Position::default() };
         restored.positions.insert(Group::Fast.number(), fast);
-        restored.positions.insert(Group::Slow(1).number(), Position { seq: 7, ..Position::default() });
+        for slice in 0..SLICES {
+            let position = Position { seq: 7 + 2 * u64::from(slice % 2), ..Position::default() };
+            restored.positions.insert(Group::Slow(slice).number(), position);
+        }
         restored.open_coverage.insert((5, 1, 1), 7);
-        let rebased = rebase(&restored, "u", 0, "");
+        restored
+    }
+
+    #[test]
+    fn in_a_new_stream_all_groups_begin_at_its_beginning() {
+        let rebased = rebase(&restored(), "u", 0, "");
         assert!(rebased.open_coverage.is_empty());
         assert_eq!(rebased.positions.len(), 1 + usize::from(SLICES));
         assert!(rebased.positions.values().all(|position| position.seq == 0 && position.numbers == [(1, 4)]));
         assert_eq!(rebased.stream_created, "u");
+    }
+
+    #[test]
+    fn in_a_shortened_stream_a_group_that_is_behind_goes_on_where_it_stands() {
+        let rebased = rebase(&restored(), "t", 8, "b");
+        let seq = |group: Group| rebased.positions[&group.number()].seq;
+        assert_eq!([seq(Group::Fast), seq(Group::Slow(0)), seq(Group::Slow(1))], [8, 7, 8]);
     }
 }

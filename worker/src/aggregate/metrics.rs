@@ -14,6 +14,7 @@ use std::time::{Duration, Instant};
 pub enum Dropped {
     RepeatedBatch,
     RedeliveredMessage,
+    LateCovered,
     RefusedEvent,
     UnknownEvent,
     UndecodableBatch,
@@ -23,9 +24,10 @@ pub enum Dropped {
 }
 
 impl Dropped {
-    const ALL: [Self; 8] = [
+    const ALL: [Self; 9] = [
         Self::RepeatedBatch,
         Self::RedeliveredMessage,
+        Self::LateCovered,
         Self::RefusedEvent,
         Self::UnknownEvent,
         Self::UndecodableBatch,
@@ -40,6 +42,7 @@ impl Dropped {
         match self {
             Self::RepeatedBatch => "repeated_batch",
             Self::RedeliveredMessage => "redelivered_message",
+            Self::LateCovered => "late_covered",
             Self::RefusedEvent => "refused_event",
             Self::UnknownEvent => "unknown_event",
             Self::UndecodableBatch => "undecodable_batch",
@@ -97,6 +100,7 @@ impl Alarm {
 pub enum CommitKind {
     Fast,
     Slow,
+    All,
     RollUp,
 }
 
@@ -105,6 +109,7 @@ impl CommitKind {
         match self {
             Self::Fast => "fast",
             Self::Slow => "slow",
+            Self::All => "all",
             Self::RollUp => "roll_up",
         }
     }
@@ -210,7 +215,7 @@ impl AggregateMetrics {
         for alarm in Alarm::ALL {
             self.alarms.with_label_values(&[alarm.reason()]);
         }
-        for kind in [CommitKind::Fast, CommitKind::Slow, CommitKind::RollUp] {
+        for kind in [CommitKind::Fast, CommitKind::Slow, CommitKind::All, CommitKind::RollUp] {
             self.commit_retries.with_label_values(&[kind.label()]);
         }
     }
@@ -220,6 +225,7 @@ impl AggregateMetrics {
         let Tally {
             counted,
             duplicates,
+            late_covered,
             repeated_batches,
             number_jumps,
             stream_holes,
@@ -236,6 +242,7 @@ impl AggregateMetrics {
             self.alarms.with_label_values(&[Alarm::StreamOverrun.reason()]).inc_by(*stream_holes);
         }
         let dropped = [
+            (Dropped::LateCovered, *late_covered),
             (Dropped::RepeatedBatch, *repeated_batches),
             (Dropped::RedeliveredMessage, *redelivered),
             (Dropped::RefusedEvent, *refused_events),

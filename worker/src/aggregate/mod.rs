@@ -15,6 +15,7 @@ pub mod delta;
 pub mod flush;
 pub mod history;
 pub mod lags;
+pub mod late;
 pub mod metrics;
 pub mod names;
 pub mod numbers;
@@ -26,6 +27,7 @@ mod session;
 mod sets;
 pub mod shard;
 mod source;
+pub mod tails;
 pub mod tally;
 pub mod uniques;
 

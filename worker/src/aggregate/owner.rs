@@ -1,24 +1,26 @@
 //! One shard from claim to release: look at the stream, warm up, work, hand over.
 
-use super::commit::{Committer, Done};
+use super::commit::{Committer, Done, Standing};
 use super::delta::Millis;
-use super::delta::{FastDelta, Group, Position, Restored, SLICES, SlowDelta};
+use super::delta::{FastDelta, Group, Position, Restored, SlowDelta};
 use super::history::{self, Known};
 use super::metrics::{AggregateMetrics, Alarm};
 use super::plan::ActivePlan;
 use super::session::{Begin, End, Session};
 use super::sets::PlanLoader;
-use super::shard::{FastFlush, Shard, SlowFlush, lowest, warm_up_from};
+use super::shard::{FastFlush, Shard, WholeFlush, lowest, slices, warm_up_from};
 use crate::health::Health;
 use crate::retry::backoff;
 use crate::store::{Claim, Store};
 use clamor_bus::{Bus, BusError, Start, StreamState};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
-/// A lease holds 15 s: two renewals may fail.
-const RENEW: Duration = Duration::from_secs(5);
+/// A commit renews the lease every 5 s. Where none does (a warm-up, a commit that takes long), a lease of 15 s is renewed
+/// at this age, and can be tried again three times.
+const RENEW: Duration = Duration::from_secs(7);
+const RENEW_AGAIN: Duration = Duration::from_secs(2);
 /// What a hand-over may take; a pod's grace is longer.
 const DRAIN: Duration = Duration::from_secs(25);
 /// A session's loop turns at least every 5 s.
@@ -57,9 +59,10 @@ impl Owner {
     pub(super) async fn own(self, mut claim: Claim, stop: CancellationToken) {
         let shard = claim.shard;
         let condition = format!("shard {shard}");
+        let mut before = None;
         loop {
             self.health.waiting_for(condition.clone(), "warming up");
-            let end = self.own_once(claim, &stop).await;
+            let end = self.own_once(claim, &mut before, &stop).await;
             match end {
                 End::Stopped => break,
                 End::Lost => {
@@ -80,21 +83,22 @@ impl Owner {
         self.metrics.forget_shard(shard);
     }
 
-    async fn own_once(&self, claim: Claim, stop: &CancellationToken) -> End {
+    /// `before` is what a session of the same claim's shard remembered whose stream is gone, before and after.
+    async fn own_once(&self, claim: Claim, before: &mut Option<Shard>, stop: &CancellationToken) -> End {
         let claim = Arc::new(claim);
         let lost = CancellationToken::new();
         let _renewing = self.renew(&claim, lost.clone());
         let begun = tokio::select! {
             () = stop.cancelled() => None,
             () = lost.cancelled() => return End::Lost,
-            begun = self.begin(&claim) => match begun {
+            begun = self.begin(&claim, before) => match begun {
                 Some(session) => Some(session),
                 None => return End::Lost,
             },
         };
         let end = match begun {
             None => End::Stopped,
-            Some(session) => self.work(session, stop, &lost).await,
+            Some(session) => self.work(session, before, stop, &lost).await,
         };
         if end == End::Stopped {
             self.release(&claim).await;
@@ -102,7 +106,13 @@ impl Owner {
         end
     }
 
-    async fn work(&self, mut session: Session, stop: &CancellationToken, lost: &CancellationToken) -> End {
+    async fn work(
+        &self,
+        mut session: Session,
+        before: &mut Option<Shard>,
+        stop: &CancellationToken,
+        lost: &CancellationToken,
+    ) -> End {
         let shard = session.shard_number();
         let name = format!("shard {shard}");
         self.health.register_loop(name.clone(), TURN_LIMIT);
@@ -112,8 +122,14 @@ impl Owner {
         if end == End::Lost {
             return end;
         }
+        if end == End::OtherHistory {
+            session.settle();
+        }
         match tokio::time::timeout(DRAIN, session.drain()).await {
-            Ok(Ok(())) => end,
+            Ok(Ok(())) => {
+                *before = (end == End::OtherHistory).then(|| session.into_shard());
+                end
+            }
             Ok(Err(())) => End::Lost,
             Err(_) => {
                 tracing::warn!(
@@ -147,21 +163,29 @@ impl Owner {
         }
     }
 
-    /// Renews the lease for as long as the guard lives. A store that is away does not end it: nobody else can claim
-    /// there either, and who has claimed elsewhere has raised the epoch.
+    /// Renews the lease for as long as the guard lives, whenever no commit has. A store that is away does not end it:
+    /// nobody else can claim there either, and who has claimed elsewhere has raised the epoch.
     fn renew(&self, claim: &Arc<Claim>, lost: CancellationToken) -> DropGuard {
         let ended = CancellationToken::new();
         let (store, claim, stop) = (self.store.clone(), Arc::clone(claim), ended.clone());
         tokio::spawn(async move {
+            let mut due = claim.renewed() + RENEW;
             loop {
                 tokio::select! {
                     () = stop.cancelled() => return,
-                    () = tokio::time::sleep(RENEW) => {}
+                    () = tokio::time::sleep_until(due.into()) => {}
+                }
+                due = claim.renewed() + RENEW;
+                if due > Instant::now() {
+                    continue;
                 }
                 match store.renew(&claim).await {
-                    Ok(true) => {}
+                    Ok(true) => due = claim.renewed() + RENEW,
                     Ok(false) => return lost.cancel(),
-                    Err(error) => tracing::debug!(shard = claim.shard, "failed to renew the lease: {error}"),
+                    Err(error) => {
+                        tracing::debug!(shard = claim.shard, "failed to renew the lease: {error}");
+                        due = Instant::now() + RENEW_AGAIN;
+                    }
                 }
             }
         });
@@ -169,26 +193,25 @@ impl Owner {
     }
 
     /// Takes the shard over; none: it was lost on the way.
-    async fn begin(&self, claim: &Arc<Claim>) -> Option<Session> {
+    async fn begin(&self, claim: &Arc<Claim>, before: &mut Option<Shard>) -> Option<Session> {
         let TakeOver { restored, state, lowest, start, cold } = self.take_over(claim).await?;
         let plan = self.plan(&lowest.plan).await;
         let mut shard = Shard::restore(&restored, plan);
         if cold {
             shard.begin_cold(&lowest);
         }
+        if let Some(before) = before.take() {
+            shard.inherit(before);
+        }
+        // What was purged is not there to be read.
+        let unread = state.last_seq.saturating_sub(lowest.seq.max(state.first_seq.saturating_sub(1)));
         let (health, condition) = (self.health.clone(), format!("shard {}", claim.shard));
-        tracing::info!(
-            shard = claim.shard,
-            epoch = claim.epoch,
-            seq = lowest.seq,
-            unread = state.last_seq.saturating_sub(lowest.seq),
-            "took the shard over"
-        );
+        tracing::info!(shard = claim.shard, epoch = claim.epoch, seq = lowest.seq, unread, "took the shard over");
         Some(Session::begin(Begin {
             bus: self.bus.clone(),
             committer: self.committer(claim, &state.created),
             plans: self.plans.clone(),
-            unread: state.last_seq.saturating_sub(lowest.seq),
+            unread,
             positions: restored.positions,
             shard,
             lowest,
@@ -266,31 +289,34 @@ impl Owner {
         Ok((start, false))
     }
 
-    /// The stream has another history: every group stands at its new place before anything is counted, the Fast group
-    /// last, with all coverage closed. Whoever is interrupted in between finds the alarm again. False: the shard is lost.
+    /// The stream has another history: every group that stands beyond what is left of it is moved back, and all coverage
+    /// closed, in one transaction, before anything is counted. False: the shard is lost.
     async fn rebase(&self, claim: &Arc<Claim>, take_over: &TakeOver, alarm: Alarm) -> bool {
         self.metrics.alarm(alarm);
         let shard = claim.shard;
-        let seq = take_over.lowest.seq;
+        let position = take_over.restored.positions.get(&Group::Fast.number()).cloned().unwrap_or_default();
         tracing::error!(
             shard,
             alarm = alarm.reason(),
-            seq,
+            seq = position.seq,
             "the stream is not the one that was counted: coverage ends"
         );
-        let committer = self.committer(claim, &take_over.state.created);
         let stands = |group: Group| claim.restored.positions.get(&group.number()).map_or(0, |position| position.seq);
-        for slice in 0..SLICES {
-            let flush = SlowFlush { position: take_over.lowest.clone(), delta: SlowDelta::default() };
-            if let Done::Fenced = committer.clone().slow(slice, stands(Group::Slow(slice)), flush).await {
-                return false;
-            }
-        }
+        let moved = slices().into_iter().filter(|slice| stands(Group::Slow(*slice)) > position.seq);
         let mut coverage = super::coverage::Coverage::restore(&claim.restored.open_coverage, &claim.restored.heard);
         coverage.end_all();
         let (coverage, heard) = coverage.take();
-        let delta = FastDelta { coverage, heard, ..FastDelta::default() };
-        let flush = FastFlush { position: take_over.lowest.clone(), delta, sent_ms: Vec::new() };
-        !matches!(committer.fast(stands(Group::Fast), flush).await, Done::Fenced)
+        let flush = WholeFlush {
+            slow: moved.map(|slice| (slice, SlowDelta::default())).collect(),
+            fast: FastFlush {
+                position,
+                delta: FastDelta { coverage, heard, ..FastDelta::default() },
+                sent_ms: Vec::new(),
+            },
+            late: Vec::new(),
+        };
+        let standing = Standing { fast: stands(Group::Fast), slow: slices().map(|slice| stands(Group::Slow(slice))) };
+        let committer = self.committer(claim, &take_over.state.created);
+        !matches!(committer.whole(standing, flush).await, Done::Fenced)
     }
 }

@@ -18,8 +18,10 @@ use std::time::Duration;
 use tokio::task::{Id, JoinError, JoinSet};
 use tokio_util::sync::CancellationToken;
 
-/// Shards of a dead owner are free after the lease's 15 s; looking for them more often than this gains nothing.
+/// Who joins is seen within this time; the leases of who has died are looked for when they run out.
 const LOOK: Duration = Duration::from_secs(5);
+/// The database has seen a lease run out.
+const EXPIRED: Duration = Duration::from_millis(100);
 /// While shards are missing to the fair share.
 const LOOK_SOON: Duration = Duration::from_secs(1);
 /// Partitions are made days ahead, and retention is counted in days.
@@ -205,7 +207,7 @@ impl Claims {
                     look = look.min(tokio::time::Instant::now() + LOOK_SOON);
                 }
                 () = tokio::time::sleep_until(look) => match self.turn(shutdown).await {
-                    Ok(content) => look = tokio::time::Instant::now() + if content { LOOK } else { LOOK_SOON },
+                    Ok(next) => look = tokio::time::Instant::now() + next,
                     Err(error) if error.class() == Class::Stop => break Err(error.into()),
                     Err(error) => {
                         tracing::warn!("{error}; claiming shards is tried again");
@@ -218,9 +220,9 @@ impl Claims {
         ended
     }
 
-    /// Comes nearer to the fair share. True: there is nothing more to claim.
-    async fn turn(&mut self, shutdown: &CancellationToken) -> Result<bool, StoreError> {
-        let FairShare { share, aggregators: _, free } = self.owner.store.fair_share(self.owner.id).await?;
+    /// Comes nearer to the fair share. Returns when to look again.
+    async fn turn(&mut self, shutdown: &CancellationToken) -> Result<Duration, StoreError> {
+        let FairShare { share, aggregators: _, free, expires_in } = self.owner.store.fair_share(self.owner.id).await?;
         let share = usize::from(if self.alone { self.shards } else { share });
         self.hand_over(share);
         let mut missing = share.saturating_sub(self.owned.len());
@@ -244,7 +246,8 @@ impl Claims {
         if !self.owned.is_empty() || free == 0 {
             self.owner.health.ready(CONDITION);
         }
-        Ok(missing == 0)
+        let next = if missing > 0 { LOOK_SOON } else { LOOK };
+        Ok(expires_in.map_or(next, |expires_in| next.min(expires_in + EXPIRED)))
     }
 
     async fn claim(&mut self, shard: u16) -> Result<bool, StoreError> {

@@ -3,7 +3,7 @@
 //! A single task holds the shard's state; commits run beside it, at most one of a group at a time. While a commit
 //! cannot end, reading goes on until the maps are full; then the stream is the buffer.
 
-use super::commit::{Committer, Done, now_ms};
+use super::commit::{Committer, Done, Standing, now_ms};
 use super::delta::{Group, Millis, Position, SLICES};
 use super::flush::{self, ROWS_ENOUGH, ROWS_MAX};
 use super::history::Known;
@@ -364,10 +364,12 @@ impl Session {
     /// When something is due that is not under way.
     fn next_due(&self) -> Instant {
         let mut due = self.tick_due.min(self.purge_due);
-        if !self.fast.in_flight {
+        let whole = self.shard.has_late();
+        let waits = self.fast.in_flight || (whole && self.slow_in_flight);
+        if !waits {
             due = due.min(self.fast_due());
         }
-        if !self.slow_in_flight {
+        if !self.slow_in_flight && !whole {
             let slices = (0..SLICES).map(|slice| self.slow_due(slice));
             due = slices.min().map_or(due, |slow| due.min(slow));
         }
@@ -391,13 +393,12 @@ impl Session {
 
     fn begin_due(&mut self) {
         let now = Instant::now();
-        if !self.fast.in_flight && self.fast_due() <= now {
-            self.begin_fast(now);
-        }
-        for slice in 0..SLICES {
-            if !self.slow_in_flight && self.slow_due(slice) <= now {
-                self.begin_slow(slice, now);
+        if self.shard.has_late() {
+            if !self.fast.in_flight && !self.slow_in_flight && self.fast_due() <= now {
+                self.begin_whole(now);
             }
+        } else {
+            self.begin_groups(now);
         }
         if !self.roll_up_in_flight && self.roll_up_due <= now {
             self.roll_up_due = now + ROLL_UP;
@@ -414,6 +415,18 @@ impl Session {
         self.report();
     }
 
+    /// Each group by itself.
+    fn begin_groups(&mut self, now: Instant) {
+        if !self.fast.in_flight && self.fast_due() <= now {
+            self.begin_fast(now);
+        }
+        for slice in 0..SLICES {
+            if !self.slow_in_flight && self.slow_due(slice) <= now {
+                self.begin_slow(slice, now);
+            }
+        }
+    }
+
     /// Drains the counters into the metrics.
     pub(super) fn report(&mut self) {
         self.metrics.add(&self.shard.take_tally());
@@ -423,13 +436,29 @@ impl Session {
     fn begin_fast(&mut self, now: Instant) {
         self.fast.last = now;
         self.fast.pending_since = None;
-        let caught_up = self.unread == 0 && self.source.is_reading() && self.shard.is_warm();
-        let judged_until_ms =
-            if caught_up { now_ms().saturating_sub(JUDGED_BEHIND_MS) } else { self.shard.stream_time_ms() };
-        if let Some(flush) = self.shard.take_fast(judged_until_ms) {
+        if let Some(flush) = self.shard.take_fast(self.judged_until_ms()) {
             self.fast.in_flight = true;
             self.jobs.spawn(self.committer.clone().fast(self.fast.committed.0, flush));
         }
+    }
+
+    /// All groups at once.
+    fn begin_whole(&mut self, now: Instant) {
+        self.fast.last = now;
+        self.fast.pending_since = None;
+        if let Some(flush) = self.shard.take_whole(self.judged_until_ms()) {
+            (self.fast.in_flight, self.slow_in_flight) = (true, true);
+            let standing = Standing {
+                fast: self.fast.committed.0,
+                slow: std::array::from_fn(|slice| self.slow[slice].committed.0),
+            };
+            self.jobs.spawn(self.committer.clone().whole(standing, flush));
+        }
+    }
+
+    fn judged_until_ms(&self) -> Millis {
+        let caught_up = self.unread == 0 && self.source.is_reading() && self.shard.is_warm();
+        if caught_up { now_ms().saturating_sub(JUDGED_BEHIND_MS) } else { self.shard.stream_time_ms() }
     }
 
     fn begin_slow(&mut self, slice: u8, now: Instant) {
@@ -461,8 +490,8 @@ impl Session {
             Done::Fenced => return Err(()),
             Done::RolledUp => self.roll_up_in_flight = false,
             Done::Purged => {}
-            Done::Committed { group, at, took, refused } => {
-                self.committed(group, at, took);
+            Done::Committed { groups, at, took, refused } => {
+                groups.into_iter().for_each(|group| self.committed(group, at, took));
                 for row in refused {
                     self.metrics.drop(Dropped::RefusedRow, 1);
                     tracing::error!(table = row.table, "Postgres refuses a row: {}", row.reason);
@@ -498,6 +527,16 @@ impl Session {
         }
     }
 
+    /// The stream is gone that what is in memory could be rebuilt from.
+    pub(super) fn settle(&mut self) {
+        self.shard.settle();
+    }
+
+    /// What it remembers, once it is drained.
+    pub(super) fn into_shard(self) -> Shard {
+        self.shard
+    }
+
     /// Commits all that was counted, until it is done or the shard is another's.
     pub(super) async fn drain(&mut self) -> Result<(), ()> {
         self.loading = None;
@@ -505,11 +544,15 @@ impl Session {
             self.finish(done).await?;
         }
         self.report();
-        self.begin_fast(Instant::now());
-        for slice in 0..SLICES {
-            if let Some(flush) = self.shard.take_slow(slice) {
-                let from = self.slow[usize::from(slice)].committed.0;
-                self.jobs.spawn(self.committer.clone().slow(slice, from, flush));
+        if self.shard.has_late() {
+            self.begin_whole(Instant::now());
+        } else {
+            self.begin_fast(Instant::now());
+            for slice in 0..SLICES {
+                if let Some(flush) = self.shard.take_slow(slice) {
+                    let from = self.slow[usize::from(slice)].committed.0;
+                    self.jobs.spawn(self.committer.clone().slow(slice, from, flush));
+                }
             }
         }
         while let Some(done) = self.jobs.join_next().await {

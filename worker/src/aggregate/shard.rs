@@ -14,13 +14,16 @@
 //! ```
 
 use super::counting::{Counter, Groups, unique_chatter};
-use super::coverage::{self, Coverage, DOUBT_MS};
+use super::coverage::{self, Coverage, DOUBT_MS, Source};
 use super::dedupe::{Dedupe, horizon_start};
 use super::delta::{ChannelId, FastDelta, Group, Millis, Position, Restored, SLICES, SlowDelta};
+use super::late::{LateLine, is_late};
 use super::numbers::{Numbers, Step};
 use super::plan::ActivePlan;
+use super::tails::Tails;
 use super::tally::Tally;
 use super::uniques::{AHEAD_MS, Uniques};
+use crate::protection::Protection;
 use clamor_chat::window;
 use clamor_chat::wire::event::Kind;
 use clamor_chat::wire::{Batch, Event};
@@ -64,6 +67,17 @@ pub struct SlowFlush {
     pub delta: SlowDelta,
 }
 
+/// What a commit of all groups writes.
+#[derive(Debug)]
+pub struct WholeFlush {
+    /// What the Fast group adds.
+    pub fast: FastFlush,
+    /// What the slices add that do not have it yet.
+    pub slow: Vec<(u8, SlowDelta)>,
+    /// Lines that the commit decides on.
+    pub late: Vec<LateLine>,
+}
+
 /// The state of one shard.
 #[derive(Debug)]
 pub struct Shard {
@@ -75,6 +89,10 @@ pub struct Shard {
     lowest: u64,
     fast_has: u64,
     slow_has: [u64; SLICES as usize],
+    /// Whether anything was counted of this stream, or read.
+    has_history: bool,
+    /// The horizon that a take-over should read again; none: nothing was counted, or the first message was read.
+    horizon_ms: Option<Millis>,
     dedupe: Dedupe,
     numbers: Numbers,
     uniques: Uniques,
@@ -82,6 +100,11 @@ pub struct Shard {
     wanted: FxHashMap<ChannelId, Millis>,
     plan: Arc<ActivePlan>,
     counter: Counter,
+    tails: Tails,
+    /// Late lines that wait for the next commit to decide on them.
+    late: Vec<LateLine>,
+    /// Whether a late line was seen since the last flush: all groups commit together then.
+    has_late: bool,
     sent_ms: Vec<(ChannelId, Millis)>,
     /// Newest line of each connection in the batch at hand, in Twitch time.
     newest_lines: Vec<(u32, Millis)>,
@@ -94,6 +117,8 @@ impl Shard {
     pub fn restore(restored: &Restored, plan: Arc<ActivePlan>) -> Self {
         let lowest = lowest(restored);
         let has = |group: Group| restored.positions.get(&group.number()).map_or(0, |position| position.seq);
+        let fast = restored.positions.get(&Group::Fast.number());
+        let fast_time_ms = fast.map_or(0, |position| position.stream_time_ms);
         Self {
             seq: 0,
             stream_time_ms: 0,
@@ -101,6 +126,8 @@ impl Shard {
             lowest: lowest.seq,
             fast_has: has(Group::Fast),
             slow_has: slices().map(|slice| has(Group::Slow(slice))),
+            has_history: has(Group::Fast) > 0,
+            horizon_ms: (fast_time_ms > 0).then(|| horizon_start(fast_time_ms)),
             dedupe: Dedupe::default(),
             numbers: Numbers::restore(&lowest.numbers, lowest.stream_time_ms),
             uniques: Uniques::default(),
@@ -108,6 +135,9 @@ impl Shard {
             wanted: restored.wanted.clone(),
             plan,
             counter: Counter::default(),
+            tails: Tails::default(),
+            late: Vec::new(),
+            has_late: false,
             sent_ms: Vec::new(),
             newest_lines: Vec::new(),
             tally: Tally::default(),
@@ -176,12 +206,16 @@ impl Shard {
             self.tally.redelivered += 1;
             return None;
         }
-        let before = self.seq.max(self.lowest);
-        let hole = before > 0 && arrival.seq > before + 1;
+        let hole = self.has_history && arrival.seq > self.seq.max(self.lowest) + 1;
+        let fast_hole = self.has_history && arrival.seq > self.seq.max(self.fast_has) + 1;
+        self.has_history = true;
         self.seq = arrival.seq;
         self.stream_time_ms = self.stream_time_ms.max(arrival.stream_time_ms);
         self.msg_id.clear();
         self.msg_id.push_str(arrival.msg_id.unwrap_or_default());
+        if self.horizon_ms.take().is_some_and(|horizon_ms| arrival.stream_time_ms > horizon_ms) {
+            self.uniques.begin_partial(arrival.stream_time_ms);
+        }
         let groups = Groups {
             fast: arrival.seq > self.fast_has,
             slow: std::array::from_fn(|slice| arrival.seq > self.slow_has[slice]),
@@ -189,12 +223,13 @@ impl Shard {
         if hole {
             // Overrun or purged under us: what was in there, nobody knows.
             self.tally.stream_holes += 1;
-            if groups.fast {
+            if fast_hole {
                 self.coverage.end_all();
             }
         }
         if self.dedupe.advance(self.stream_time_ms) {
             self.uniques.rotate(self.stream_time_ms, groups.fast);
+            self.leave_tails(groups.fast);
             if groups.any() {
                 self.numbers.forget(self.stream_time_ms);
             }
@@ -227,9 +262,7 @@ impl Shard {
 
     fn apply_chat(&mut self, instance: u64, event: &Event, counts: Groups, refused: &mut Vec<Event>) {
         let sane = event.sent_at_ms >= TWITCH_BEGAN_MS && event.channel_id != 0;
-        if counts.fast && sane {
-            self.hear_line(instance, event);
-        }
+        let covered = !counts.fast || !sane || self.hear_line(instance, event);
         let key = event.key();
         if key != 0 && !self.dedupe.insert(key) {
             self.tally.duplicates += u64::from(counts.fast);
@@ -242,11 +275,25 @@ impl Shard {
             }
             return;
         }
-        // Here an event that entered the stream more than four minutes after it was received will be held to coverage.
         let at_ms = event.sent_at_ms.min(self.stream_time_ms + AHEAD_MS);
         let chatter = unique_chatter(event);
-        if chatter != 0 {
+        let late = counts.fast && is_late(event, self.stream_time_ms) && Protection::LateSpill.is_on();
+        // A set in memory takes its chatters whether the line counts or not: they wrote, and a warm-up cannot know.
+        if chatter != 0 && (!late || self.uniques.is_young(window::minute(at_ms))) {
             self.uniques.add(event.channel_id, window::minute(at_ms), chatter, counts.fast);
+        }
+        if late {
+            self.set_aside((instance, event.connection), event, at_ms, counts);
+        }
+        if event.connection != 0 && key != 0 {
+            let source = (instance, event.connection);
+            self.tails.add(source, key, event.channel_id, event.sent_at_ms, self.stream_time_ms);
+            if !covered {
+                self.counter.fast.uncovered.insert(key, (event.channel_id, event.sent_at_ms));
+            }
+        }
+        if late {
+            return;
         }
         if counts.any() {
             let Self { counter, plan, .. } = self;
@@ -260,17 +307,43 @@ impl Shard {
         }
     }
 
-    /// A line is heard by its connection: after a jump its channel resumes here.
-    fn hear_line(&mut self, instance: u64, event: &Event) {
-        if event.connection == 0 {
+    /// A line that came late is left to the next commit, unless its place in the stream tells already.
+    fn set_aside(&mut self, source: Source, event: &Event, at_ms: Millis, groups: Groups) {
+        self.has_late = true;
+        let known = self.counter.fast.uncovered.contains_key(&event.key())
+            || self.coverage.covers_elsewhere(source, event.channel_id, event.sent_at_ms);
+        if known {
+            self.tally.late_covered += 1;
             return;
         }
+        let chatter = unique_chatter(event);
+        let settles = if self.uniques.is_young(window::minute(at_ms)) { 0 } else { chatter };
+        let (event, plan) = (event.clone(), Arc::clone(&self.plan));
+        self.late.push(LateLine { source, event, at_ms, groups, plan, settles });
+    }
+
+    /// Keys have left memory: those of lines that no coverage reaches go to the store.
+    fn leave_tails(&mut self, counted: bool) {
+        for (source, line) in self.tails.leave(horizon_start(self.stream_time_ms)) {
+            if counted && !self.coverage.covers(source, line.channel_id, line.sent_ms) {
+                self.counter.fast.uncovered.insert(line.key, (line.channel_id, line.sent_ms));
+            }
+        }
+    }
+
+    /// A line is heard by its connection: after a jump its channel resumes here. False: the connection covers the
+    /// channel only since a later time.
+    fn hear_line(&mut self, instance: u64, event: &Event) -> bool {
+        if event.connection == 0 {
+            return true;
+        }
         let at_ms = event.sent_at_ms.min(self.stream_time_ms);
-        self.coverage.hear((instance, event.connection), event.channel_id, at_ms);
+        let covered = self.coverage.hear((instance, event.connection), event.channel_id, at_ms);
         match self.newest_lines.iter_mut().rev().find(|(connection, _)| *connection == event.connection) {
             Some((_, newest)) => *newest = at_ms.max(*newest),
             None => self.newest_lines.push((event.connection, at_ms)),
         }
+        covered
     }
 
     /// A batch is a mark for its connections up to their newest lines, less the doubt.
@@ -285,7 +358,9 @@ impl Shard {
         let clamp = |at_ms| coverage::clamp(at_ms, self.stream_time_ms);
         let at_ms = clamp(event.sent_at_ms);
         match &event.kind {
-            Some(Kind::Joined(_)) if event.channel_id != 0 => self.coverage.hear(source, event.channel_id, at_ms),
+            Some(Kind::Joined(_)) if event.channel_id != 0 => {
+                self.coverage.hear(source, event.channel_id, at_ms);
+            }
             Some(Kind::Parted(_)) => self.coverage.part(source, event.channel_id, at_ms),
             Some(Kind::Snapshot(snapshot)) => self.coverage.snapshot(source, &snapshot.channel_ids, at_ms),
             Some(Kind::ConnectionEnded(_)) => self.coverage.end_connection(source),
@@ -303,14 +378,26 @@ impl Shard {
         self.seq = self.seq.max(lowest.seq);
         self.stream_time_ms = self.stream_time_ms.max(lowest.stream_time_ms);
         self.msg_id.clone_from(&lowest.msg_id);
+        self.horizon_ms = None;
+        self.uniques.begin_partial(self.stream_time_ms);
         if self.dedupe.advance(self.stream_time_ms) {
             self.uniques.rotate(self.stream_time_ms, false);
         }
     }
 
-    /// All that was covered ends: the stream is not the one that was read before.
-    pub fn end_coverage(&mut self) {
-        self.coverage.end_all();
+    /// Goes on with what an earlier shard of this process remembers, all of which is committed: its stream is gone, and
+    /// no warm-up brings it back.
+    pub fn inherit(&mut self, before: Self) {
+        self.stream_time_ms = before.stream_time_ms;
+        self.horizon_ms = None;
+        self.dedupe = before.dedupe;
+        self.uniques = before.uniques;
+        self.tails = before.tails;
+    }
+
+    /// The next flush carries the chatters of all minutes in memory: the stream that would bring them back is gone.
+    pub fn settle(&mut self) {
+        self.uniques.settle();
     }
 
     /// What the next Fast commit writes; none while it is read what the group has already.
@@ -333,6 +420,21 @@ impl Shard {
         }
         let delta = std::mem::take(&mut self.counter.slow[index]);
         Some(SlowFlush { position: self.position(), delta })
+    }
+
+    /// Whether the next commit must be one of all groups: it decides on late lines, or what was decided depends on where
+    /// the Fast group stands.
+    #[must_use]
+    pub fn has_late(&self) -> bool {
+        self.has_late
+    }
+
+    /// What the next commit of all groups writes; none while it is read what the Fast group has already.
+    pub fn take_whole(&mut self, judged_until_ms: Millis) -> Option<WholeFlush> {
+        let fast = self.take_fast(judged_until_ms)?;
+        let slow = slices().into_iter().filter_map(|slice| Some((slice, self.take_slow(slice)?.delta))).collect();
+        self.has_late = false;
+        Some(WholeFlush { fast, slow, late: std::mem::take(&mut self.late) })
     }
 
     /// Where the shard stands. Before the first message: where its lowest group does.
@@ -360,6 +462,7 @@ impl Shard {
             wanted,
             coverage: _,
             heard: _,
+            uncovered,
             channel_names: _,
             emote_names: _,
             phrase_names,
@@ -372,6 +475,8 @@ impl Shard {
             + chat_events.len()
             + wanted.len()
             + phrase_names.len()
+            + uncovered.len()
+            + self.late.len()
             + self.uniques.pending()
             + self.coverage.pending()
     }

@@ -13,6 +13,8 @@ pub struct Tally {
     pub counted: [u64; KINDS.len()],
     /// Events that another worker, or the same one, had brought already.
     pub duplicates: u64,
+    /// Late events that others had brought.
+    pub late_covered: u64,
     /// Batches whose number was not above the instance's last one.
     pub repeated_batches: u64,
     /// Holes in an instance's numbers.

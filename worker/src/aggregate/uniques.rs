@@ -5,14 +5,21 @@
 //! and its size is written absolutely. When a generation ends, the minutes that are no longer young leave memory with
 //! their sorted ids ("settled"), in the flush that covers the rotation. What comes later for such a minute is settled
 //! too, and merged by the store.
+//!
+//! Where a take-over cannot read all of the horizon again (the stream was made anew, or purged), the young minutes that
+//! began before are *partial*: what is in memory of them is merged like a settled minute's, for as long as they are
+//! young. So a size in the store never falls.
 
 use super::dedupe::horizon_start;
 use super::delta::{ChannelId, ChatterId, Millis};
+use clamor_chat::window;
 use rustc_hash::{FxHashMap, FxHashSet};
 use std::collections::BTreeMap;
 
 /// How far an event time may lie ahead of stream time; what is further is clamped.
 pub const AHEAD_MS: Millis = 2 * 60 * 1000;
+
+const MINUTE_MS: Millis = 60_000;
 
 type Minute = (ChannelId, Millis);
 
@@ -24,6 +31,8 @@ type Settled = Vec<(ChannelId, Millis, Vec<ChatterId>)>;
 pub struct Uniques {
     /// Minutes from here on are young.
     young_since_ms: Millis,
+    /// Young minutes before are partial.
+    whole_since_ms: Millis,
     sets: FxHashMap<Minute, FxHashSet<ChatterId>>,
     /// Young minutes whose set grew since the last flush.
     grown: FxHashSet<Minute>,
@@ -48,10 +57,29 @@ impl Uniques {
         }
     }
 
+    /// What entered the stream before then cannot be read any more.
+    pub fn begin_partial(&mut self, stream_time_ms: Millis) {
+        self.whole_since_ms = window::minute(stream_time_ms + AHEAD_MS) + MINUTE_MS;
+    }
+
+    /// The stream that these sets could be rebuilt from is gone: the next flush carries the ids of all of them.
+    pub fn settle(&mut self) {
+        for (minute, chatters) in &self.sets {
+            self.settled_ids += chatters.len();
+            self.settled.entry(*minute).or_default().extend(chatters);
+        }
+    }
+
+    /// Whether the minute's set is in memory.
+    #[must_use]
+    pub fn is_young(&self, minute_ms: Millis) -> bool {
+        minute_ms >= self.young_since_ms
+    }
+
     /// A chatter wrote in that minute. Where `counted` is false, only the set is rebuilt.
     pub fn add(&mut self, channel_id: ChannelId, minute_ms: Millis, chatter_id: ChatterId, counted: bool) {
         let minute = (channel_id, minute_ms);
-        if minute_ms >= self.young_since_ms {
+        if self.is_young(minute_ms) {
             if self.sets.entry(minute).or_default().insert(chatter_id) && counted {
                 self.grown.insert(minute);
             }
@@ -60,10 +88,13 @@ impl Uniques {
         }
     }
 
-    /// Sizes of the young minutes that grew, and sorted ids of those that are settled, since the last call.
+    /// Sizes of the young minutes that grew, and sorted ids of those that are partial or settled, since the last call.
     pub fn take(&mut self) -> (FxHashMap<Minute, u32>, Settled) {
         let sets = &self.sets;
         let size = |minute: &Minute| sets.get(minute).map_or(0, |set| u32::try_from(set.len()).unwrap_or(u32::MAX));
+        for minute in self.grown.extract_if(|(_, minute_ms)| *minute_ms < self.whole_since_ms) {
+            self.settled.entry(minute).or_default().extend(sets.get(&minute).into_iter().flatten());
+        }
         let grown = self.grown.drain().map(|minute| (minute, size(&minute))).collect();
         self.settled_ids = 0;
         let settled = std::mem::take(&mut self.settled).into_iter().map(|((channel_id, minute_ms), chatters)| {
@@ -153,5 +184,30 @@ mod tests {
         uniques.rotate(T0 + GENERATION_MS, false);
         assert_eq!(uniques.pending(), 0);
         assert!(uniques.take().1.is_empty());
+    }
+
+    #[test]
+    fn a_partial_minute_is_merged_and_never_written_absolutely() {
+        let mut uniques = at(T0);
+        uniques.begin_partial(T0 + 30_000);
+        uniques.add(1, T0 + MINUTE, 10, false);
+        uniques.add(1, T0 + MINUTE, 11, true);
+        uniques.add(1, T0 + 3 * MINUTE, 12, true);
+        let (grown, settled) = uniques.take();
+        assert_eq!(settled, vec![(1, T0 + MINUTE, vec![10, 11])]);
+        assert_eq!(grown.into_iter().collect::<Vec<_>>(), vec![((1, T0 + 3 * MINUTE), 1)], "all of it came afterwards");
+        assert!(uniques.take().1.is_empty());
+    }
+
+    #[test]
+    fn before_the_stream_is_gone_all_ids_are_settled() {
+        let mut uniques = at(T0);
+        uniques.add(1, T0, 11, true);
+        uniques.add(1, T0, 10, true);
+        uniques.take();
+        uniques.settle();
+        assert_eq!(uniques.take().1, vec![(1, T0, vec![10, 11])]);
+        uniques.add(1, T0, 12, true);
+        assert_eq!(uniques.take().0.get(&(1, T0)), Some(&3), "in memory it is whole");
     }
 }

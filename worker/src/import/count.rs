@@ -1,7 +1,7 @@
 //! From a chunk of events and what others have heard to what the store is to add. Pure: counting it again with other
 //! coverage gives what would have been counted with that from the beginning.
 
-use super::covered::{Cover, Covered, Span};
+use super::covered::{Covered, Span};
 use super::phrases::Phrases;
 use super::read::Chunk;
 use super::recent::Recent;
@@ -22,10 +22,8 @@ const ALL: Groups = Groups { fast: true, slow: [true; SLICES as usize] };
 pub struct Judged {
     /// Counted, by channel.
     pub counted: BTreeMap<ChannelId, u64>,
-    /// Heard by others.
+    /// Counted by others.
     pub heard: u64,
-    /// Beside what was heard live, and so left to it.
-    pub doubtful: u64,
 }
 
 impl Judged {
@@ -41,7 +39,6 @@ impl Judged {
             *self.counted.entry(channel).or_default() += count;
         }
         self.heard += other.heard;
-        self.doubtful += other.doubtful;
     }
 }
 
@@ -99,25 +96,20 @@ impl Counting {
         let plan = self.phrases.plan(&chunk.logins, chunk.events.iter().map(|event| event.channel_id));
         let mut judged = Judged::default();
         let mut minutes: BTreeMap<(ChannelId, Millis), Vec<ChatterId>> = BTreeMap::new();
-        let mut stretches: FxHashMap<ChannelId, Stretch> = FxHashMap::default();
+        let mut stretches: FxHashMap<ChannelId, Span> = FxHashMap::default();
         for event in &chunk.events {
             let (channel_id, at_ms) = (event.channel_id, event.sent_at_ms);
-            let stretch = stretches.entry(channel_id).or_insert_with(|| Stretch::at(at_ms));
-            stretch.reach(at_ms);
-            match covered.judge(channel_id, at_ms) {
-                Cover::Heard => judged.heard += 1,
-                Cover::Doubtful(span) => {
-                    judged.doubtful += 1;
-                    stretch.doubt(span);
-                }
-                Cover::Free => {
-                    *judged.counted.entry(channel_id).or_default() += 1;
-                    self.counter.count(event, at_ms, ALL, &plan);
-                    let chatter = unique_chatter(event);
-                    if chatter != 0 {
-                        minutes.entry((channel_id, window::minute(at_ms))).or_default().push(chatter);
-                    }
-                }
+            let (from, until) = stretches.entry(channel_id).or_insert((at_ms, at_ms + 1));
+            (*from, *until) = ((*from).min(at_ms), (*until).max(at_ms + 1));
+            if covered.has(channel_id, at_ms, event.key()) {
+                judged.heard += 1;
+                continue;
+            }
+            *judged.counted.entry(channel_id).or_default() += 1;
+            self.counter.count(event, at_ms, ALL, &plan);
+            let chatter = unique_chatter(event);
+            if chatter != 0 {
+                minutes.entry((channel_id, window::minute(at_ms))).or_default().push(chatter);
             }
         }
         let (coverage, own) = self.cover(stretches, &chunk.since_ms);
@@ -161,58 +153,23 @@ impl Counting {
     /// What the file covers with this chunk: rows, and how it stands then.
     fn cover(
         &self,
-        stretches: FxHashMap<ChannelId, Stretch>,
+        stretches: FxHashMap<ChannelId, Span>,
         since_ms: &FxHashMap<ChannelId, Millis>,
     ) -> (Vec<(ChannelId, Span)>, FxHashMap<ChannelId, Own>) {
         let (mut rows, mut after) = (Vec::new(), FxHashMap::default());
-        for (channel_id, Stretch { from_ms, until_ms, mut doubts }) in stretches {
-            let mut own = self.own.get(&channel_id).copied().unwrap_or_else(|| {
+        for (channel_id, (from_ms, until_ms)) in stretches {
+            let own = self.own.get(&channel_id).copied().unwrap_or_else(|| {
                 let since_ms = since_ms.get(&channel_id).copied().unwrap_or(from_ms).min(from_ms);
                 Own { lowest_ms: since_ms, since_ms, until_ms: since_ms }
             });
-            let until_ms = own.until_ms.max(until_ms);
-            if from_ms < own.lowest_ms {
-                rows.push((channel_id, (from_ms, own.lowest_ms)));
-                own.lowest_ms = from_ms;
+            let (lowest_ms, until_ms) = (own.lowest_ms.min(from_ms), own.until_ms.max(until_ms));
+            if lowest_ms < own.lowest_ms {
+                rows.push((channel_id, (lowest_ms, own.lowest_ms)));
             }
-            doubts.sort_unstable();
-            for (begins, ends) in doubts {
-                if own.since_ms < begins {
-                    rows.push((channel_id, (own.since_ms, begins)));
-                }
-                own.since_ms = own.since_ms.max(ends);
-            }
-            if own.since_ms < until_ms {
-                rows.push((channel_id, (own.since_ms, until_ms)));
-            }
-            after.insert(channel_id, Own { until_ms, ..own });
+            rows.push((channel_id, (own.since_ms, until_ms)));
+            after.insert(channel_id, Own { lowest_ms, until_ms, ..own });
         }
         (rows, after)
-    }
-}
-
-/// The times of one channel in a chunk, and where it is in doubt.
-#[derive(Debug)]
-struct Stretch {
-    from_ms: Millis,
-    until_ms: Millis,
-    doubts: Vec<Span>,
-}
-
-impl Stretch {
-    fn at(at_ms: Millis) -> Self {
-        Self { from_ms: at_ms, until_ms: at_ms + 1, doubts: Vec::new() }
-    }
-
-    fn reach(&mut self, at_ms: Millis) {
-        self.from_ms = self.from_ms.min(at_ms);
-        self.until_ms = self.until_ms.max(at_ms + 1);
-    }
-
-    fn doubt(&mut self, span: Span) {
-        if !self.doubts.contains(&span) {
-            self.doubts.push(span);
-        }
     }
 }
 
@@ -257,25 +214,15 @@ mod tests {
     }
 
     #[test]
-    fn what_was_heard_is_left_out_and_what_lies_beside_it_is_a_gap() {
+    fn what_others_have_counted_is_left_out_and_covered_all_the_same() {
+        let lines = chunk(&[0, 10_000, 15_000, 21_000, 25_000]);
         let mut covered = Covered::default();
         covered.add_heard(7, (T0 + 10_000, T0 + 20_000));
-        covered.add_live(7, (T0 + 8_000, T0 + 22_000));
-        let mut counting = Counting::new(Phrases::default());
-        let counted = counting.count(&chunk(&[0, 10_000, 15_000, 21_000, 25_000]), &covered);
-        assert_eq!(messages(&counted), 2);
-        assert_eq!((counted.judged.heard, counted.judged.doubtful), (2, 1));
-        assert_eq!(spans(&counted), vec![(T0, T0 + 20_000), (T0 + 22_000, T0 + 25_001)]);
-        assert_eq!(counted.delta.minutes[0].all, None, "others have counted in the minute");
-    }
-
-    #[test]
-    fn silence_beside_what_was_heard_is_covered() {
-        let mut covered = Covered::default();
-        covered.add_heard(7, (T0 + 10_000, T0 + 20_000));
-        covered.add_live(7, (T0 + 8_000, T0 + 22_000));
-        let counted = Counting::new(Phrases::default()).count(&chunk(&[0, 15_000, 25_000]), &covered);
+        covered.add_line(lines.events[3].key(), 7, T0 + 21_000);
+        let counted = Counting::new(Phrases::default()).count(&lines, &covered);
+        assert_eq!((messages(&counted), counted.judged.heard), (2, 3));
         assert_eq!(spans(&counted), vec![(T0, T0 + 25_001)]);
+        assert_eq!(counted.delta.minutes[0].all, None, "others have counted in the minute");
     }
 
     #[test]

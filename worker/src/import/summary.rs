@@ -1,7 +1,6 @@
 //! What an import did, or would do, in words.
 
 use super::count::Judged;
-use super::covered::BESIDE_MS;
 use super::read::{BadLine, Stop, Tally};
 use crate::aggregate::delta::{ChannelId, Millis};
 use crate::store::KeptFrom;
@@ -52,8 +51,6 @@ impl Summary {
         };
         note(tally.earlier, "lines were imported before");
         note(judged.heard, "left out: their channel was heard then");
-        let beside = format!("left out: within {} s of what was heard live, which may have them", BESIDE_MS / 1000);
-        note(judged.doubtful, &beside);
         note(tally.repeated, "left out: the file has them twice");
         note(
             tally.behind,

@@ -11,6 +11,7 @@ use super::lease::Claim;
 use super::transaction::{Commit, Ended, Outcome, Prepared, TRANSACTION_LIMIT, discard_if_broken, limited};
 use super::write::{RefusedRow, Write};
 use crate::aggregate::delta::{FastDelta, Group, Position, SlowDelta};
+use crate::aggregate::late::{self, Elsewhere, LateLine};
 use sqlx::Connection;
 use std::sync::PoisonError;
 use std::time::Instant;
@@ -28,6 +29,8 @@ pub struct Committed {
     pub millis: u64,
     /// Rows that can never be stored: for the dead letters. All others are committed.
     pub refused: Vec<RefusedRow>,
+    /// Late lines that others had brought.
+    pub late_covered: u64,
 }
 
 /// One group's part of a commit.
@@ -113,12 +116,27 @@ impl Store {
         to: &Position,
         stream_created: &str,
     ) -> Result<Committed, CommitError> {
+        self.commit_with_late(claim, flushes, &[], to, stream_created).await
+    }
+
+    /// Commits several groups with late lines, which count where nobody else covers their time.
+    ///
+    /// # Errors
+    /// As [`Store::commit_fast`].
+    pub async fn commit_with_late(
+        &self,
+        claim: &Claim,
+        flushes: &[Flush<'_>],
+        late: &[LateLine],
+        to: &Position,
+        stream_created: &str,
+    ) -> Result<Committed, CommitError> {
         let begun = Instant::now();
         // Retention and claims lock the groups' rows in this order, too.
         let mut flushes = flushes.to_vec();
         flushes.sort_by_key(Flush::group);
         let flushes = flushes.as_slice();
-        let commit = Commit { claim, flushes, to, stream_created };
+        let commit = Commit { claim, flushes, late, to, stream_created };
         let dictionary = self.write_dictionary(&commit).await?;
         let mut committed = Box::pin(self.commit_counts(&commit)).await?;
         committed.rows += dictionary.rows;
@@ -136,6 +154,12 @@ impl Store {
                     Flush::Fast { delta, .. } => dictionary.add_fast(delta, commit.claim.shard_number(), &known),
                     Flush::Slow { delta, .. } => dictionary.add_slow(delta, commit.claim.shard_number(), &known),
                 }
+            }
+            if !commit.late.is_empty() {
+                // Names are harmless: all of them, whoever counts in the end.
+                let late = late::count(commit.late, &Elsewhere::default());
+                dictionary.add_fast(&late.fast, commit.claim.shard_number(), &known);
+                late.slow.iter().for_each(|slice| dictionary.add_slow(slice, commit.claim.shard_number(), &known));
             }
         }
         let mut done = Committed::default();
@@ -176,7 +200,7 @@ impl Store {
     }
 
     async fn commit_counts(&self, commit: &Commit<'_>) -> Result<Committed, CommitError> {
-        let mut prepared = self.prepare(commit);
+        let mut prepared = self.prepare(commit, Elsewhere::default());
         let mut careful = false;
         let mut last = None;
         for _ in 0..ATTEMPTS {
@@ -189,8 +213,9 @@ impl Store {
                 Ok(Ended::Fenced) => return Err(CommitError::Fenced),
                 Ok(Ended::Retention(retained)) => {
                     *self.inner.retained.lock().unwrap_or_else(PoisonError::into_inner) = retained;
-                    prepared = self.prepare(commit);
+                    prepared = self.prepare(commit, prepared.elsewhere);
                 }
+                Ok(Ended::Elsewhere(elsewhere)) => prepared = self.prepare(commit, elsewhere),
                 Ok(Ended::Unnamed) => {
                     drop(connection);
                     if !self.renew(commit.claim).await? {
@@ -227,6 +252,6 @@ impl Prepared {
     /// What the caller learns: rows refused before the transaction, and in it.
     fn committed(self, rows: u64, mut refused: Vec<RefusedRow>) -> Committed {
         refused.extend(self.context.refused);
-        Committed { rows, millis: 0, refused }
+        Committed { rows, millis: 0, refused, late_covered: self.late_covered }
     }
 }

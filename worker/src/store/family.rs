@@ -165,11 +165,8 @@ fn add(family: Family, level: Level) -> String {
     if family.counts_uniques(level) {
         columns.push("unique_chatters");
         types.push("bigint");
-        // 0 stands for "not known in this flush".
-        sets.push(
-            "unique_chatters = CASE WHEN excluded.unique_chatters > 0 THEN excluded.unique_chatters ELSE t.unique_chatters END"
-                .to_owned(),
-        );
+        // A set only grows; 0 stands for "not known in this flush".
+        sets.push("unique_chatters = greatest(t.unique_chatters, excluded.unique_chatters)".to_owned());
     }
     let arrays: Vec<String> = types.iter().enumerate().map(|(i, kind)| format!("${}::{kind}[]", i + 1)).collect();
     format!(

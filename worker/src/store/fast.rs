@@ -1,6 +1,7 @@
 //! A fast flush as writes, in the fixed order of tables: counters, unique chatters, events, wanted, coverage, heard.
 
 use super::coverage::{coverage_writes, heard_write, wanted_writes};
+use super::elsewhere::uncovered_write;
 use super::family::Family;
 use super::partition::Kept;
 use super::rows::{Context, Rows};
@@ -25,6 +26,7 @@ pub(super) fn writes(delta: &FastDelta, shard: i16, context: &mut Context) -> Ve
         wanted,
         coverage,
         heard,
+        uncovered,
         // Dictionaries are written in an earlier transaction of their own, `judged_until_ms` by statement 1.
         channel_names: _,
         emote_names: _,
@@ -40,6 +42,7 @@ pub(super) fn writes(delta: &FastDelta, shard: i16, context: &mut Context) -> Ve
     writes.extend(wanted_writes(wanted, shard, context));
     writes.extend(coverage_writes(coverage, shard, context));
     writes.extend(heard_write(heard, shard));
+    writes.extend(uncovered_write(uncovered, shard, context));
     writes.retain(|write| write.rows > 0);
     writes
 }
@@ -108,8 +111,8 @@ pub(super) fn window(channel: ChannelId, start: Millis) -> Result<i64, Unstorabl
     number("channel_id", channel)
 }
 
-/// Minutes whose sets have left memory: merged with what is stored. Where retention has dropped the ids, the unique
-/// chatters stay what they are.
+/// Minutes whose sets have left memory, or are there in part: merged with what is stored. Where retention has dropped the
+/// ids, or a lost stream has taken them, the unique chatters stay at least what they are.
 fn settled_write(settled: &[(ChannelId, Millis, Vec<ChatterId>)], context: &mut Context) -> Option<Write> {
     let mut merged: BTreeMap<(i64, Stamp), Vec<i64>> = BTreeMap::new();
     for (channel, minute, chatters) in settled {
@@ -147,7 +150,8 @@ fn settled_write(settled: &[(ChannelId, Millis, Vec<ChatterId>)], context: &mut 
               )
               INSERT INTO channel_minute AS t (channel_id, minute, unique_chatters)
               SELECT channel_id, minute, unique_chatters FROM merged
-              ON CONFLICT (channel_id, minute) DO UPDATE SET unique_chatters = excluded.unique_chatters",
+              ON CONFLICT (channel_id, minute) DO UPDATE SET
+                  unique_chatters = greatest(t.unique_chatters, excluded.unique_chatters)",
         rows: merged.len(),
         columns: vec![
             ("channel_id", Column::Numbers(channels)),

@@ -7,7 +7,7 @@ use super::partition::{Kept, Retained};
 use super::value::{Key, Stamp, sequence, text};
 use crate::aggregate::dedupe::horizon_start;
 use crate::aggregate::delta::{ChannelId, Group, Millis};
-use crate::import::covered::{BESIDE_MS, Covered, Span};
+use crate::import::covered::{Covered, Span};
 use sqlx::Postgres;
 use sqlx::pool::PoolConnection;
 use sqlx::postgres::PgConnection;
@@ -160,7 +160,7 @@ impl Store {
         })
     }
 
-    /// What sources other than the file have heard of the channels within that time.
+    /// What sources other than the file have counted of the channels within that time.
     ///
     /// # Errors
     /// The database cannot be used now.
@@ -178,44 +178,43 @@ pub(super) async fn covered(
     span: Span,
 ) -> Result<Covered, StoreError> {
     let channels: Vec<i64> = channels.iter().map(|&channel| sequence(channel)).collect();
-    let rows: Vec<(i64, bool, Stamp, Stamp)> = query_as(COVERED)
-        .bind(channels)
+    let (from, until) = (Stamp::saturating(span.0), Stamp::saturating(span.1));
+    let mut found = Covered::default();
+    let heard: Vec<(i64, Stamp, Stamp)> = query_as(HEARD)
+        .bind(&channels)
         .bind(file.cast_signed())
-        .bind(Stamp::saturating(span.0))
-        .bind(Stamp::saturating(span.1))
-        .bind(i64::try_from(BESIDE_MS).unwrap_or(i64::MAX))
-        .fetch_all(connection)
+        .bind(from)
+        .bind(until)
+        .fetch_all(&mut *connection)
         .await
         .trying("read what others have heard")?;
-    let mut covered = Covered::default();
-    for (channel, is_live, since, until) in rows {
-        let (channel, span) = (channel.cast_unsigned(), (since.millis(), until.millis()));
-        if is_live {
-            covered.add_live(channel, span);
-        } else {
-            covered.add_heard(channel, span);
-        }
+    for (channel, since, until) in heard {
+        found.add_heard(channel.cast_unsigned(), (since.millis(), until.millis()));
     }
-    Ok(covered)
+    let lines: Vec<(Key, i64, Stamp)> = query_as(
+        "SELECT key, channel_id, sent_at FROM uncovered_line WHERE sent_at >= $2 AND sent_at < $3 AND channel_id = ANY($1)",
+    )
+    .bind(&channels)
+    .bind(from)
+    .bind(until)
+    .fetch_all(connection)
+    .await
+    .trying("read what was counted beyond coverage")?;
+    for (key, channel, at) in lines {
+        found.add_line(key.0, channel.cast_unsigned(), at.millis());
+    }
+    Ok(found)
 }
 
-/// Stretches that others heard within `$3` to `$4`, and of live ones what lies `$5` ms beside them.
-const COVERED: &str = "WITH near AS (
-        SELECT v.channel_id, v.since, greatest(v.since, coalesce(v.until, h.until, v.since)) AS until,
-               NOT EXISTS (SELECT FROM import_file f WHERE f.file = v.instance) AS live
+/// Stretches within `$3` to `$4` that sources other than `$2` have heard.
+const HEARD: &str = "SELECT s.channel_id, lower(s.time), upper(s.time) FROM (
+        SELECT v.channel_id, unnest(range_agg(
+            tstzrange(v.since, greatest(v.since, coalesce(v.until, h.until, v.since))) * tstzrange($3, $4)
+        )) AS time
         FROM coverage v
         LEFT JOIN heard h
         ON v.until IS NULL AND h.shard = v.shard AND h.instance = v.instance AND h.connection = v.connection
-        WHERE v.channel_id = ANY($1) AND v.instance <> $2
-        AND v.since < $4 + $5 * interval '1 ms'
-        AND coalesce(v.until, h.until, v.since) > $3 - $5 * interval '1 ms'
-    ),
-    stretch AS (
-        SELECT channel_id, false AS beside, tstzrange(since, until) * tstzrange($3, $4) AS time FROM near
-        UNION ALL
-        SELECT channel_id, true, tstzrange(since - $5 * interval '1 ms', until + $5 * interval '1 ms') * tstzrange($3, $4)
-        FROM near WHERE live
-    )
-    SELECT s.channel_id, s.beside, lower(s.time), upper(s.time)
-    FROM (SELECT channel_id, beside, unnest(range_agg(time)) AS time FROM stretch GROUP BY channel_id, beside) s
-    ORDER BY s.channel_id, s.beside, lower(s.time)";
+        WHERE v.channel_id = ANY($1) AND v.instance <> $2 AND v.since < $4 AND coalesce(v.until, h.until, v.since) > $3
+        GROUP BY v.channel_id
+    ) s
+    ORDER BY s.channel_id, lower(s.time)";

@@ -5,6 +5,7 @@
 //!   earlier owner still sends can commit afterwards.
 //! - The lease names its owner's backends before any of them commits; a claim ends those of the owner before it, so that
 //!   a paused process holds no lock and no open transaction.
+//! - At rest a lease costs no write of its own: a commit that finds it old renews it in the same transaction.
 
 use super::connect::Store;
 use super::error::{StoreError, Trying};
@@ -13,11 +14,14 @@ use crate::aggregate::delta::{Group, Position, Restored};
 use sqlx::postgres::PgConnection;
 use sqlx::{Connection, query, query_as, query_scalar};
 use std::collections::BTreeSet;
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 /// How long a lease holds; owners renew it every third of that.
 pub const LEASE: Duration = Duration::from_secs(15);
+
+/// A commit renews a lease that is older: at rest there is one every five seconds.
+const OLD: Duration = Duration::from_secs(4);
 
 /// An owned shard.
 #[derive(Debug, Clone)]
@@ -30,8 +34,15 @@ pub struct Claim {
     pub owner: u64,
     /// Where to go on.
     pub restored: Restored,
-    /// Backends that the lease names.
-    published: Arc<Mutex<BTreeSet<i32>>>,
+    published: Arc<Mutex<Published>>,
+}
+
+/// What the lease says.
+#[derive(Debug)]
+struct Published {
+    /// Backends that it names.
+    pids: BTreeSet<i32>,
+    renewed: Instant,
 }
 
 impl Claim {
@@ -41,11 +52,27 @@ impl Claim {
 
     /// Whether the lease names this backend.
     pub(super) fn names(&self, pid: i32) -> bool {
-        self.published.lock().unwrap_or_else(PoisonError::into_inner).contains(&pid)
+        self.published().pids.contains(&pid)
     }
 
-    fn publish(&self, pids: Vec<i32>) {
-        *self.published.lock().unwrap_or_else(PoisonError::into_inner) = pids.into_iter().collect();
+    /// Since when the lease has not been renewed.
+    #[must_use]
+    pub fn renewed(&self) -> Instant {
+        self.published().renewed
+    }
+
+    /// Whether a commit should renew it.
+    pub(super) fn is_old(&self) -> bool {
+        self.renewed().elapsed() >= OLD
+    }
+
+    /// The lease was renewed, and names these backends.
+    pub(super) fn publish(&self, pids: Vec<i32>) {
+        *self.published() = Published { pids: pids.into_iter().collect(), renewed: Instant::now() };
+    }
+
+    fn published(&self) -> MutexGuard<'_, Published> {
+        self.published.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -58,10 +85,15 @@ pub struct FairShare {
     pub aggregators: u16,
     /// Shards whose lease has run out or that nobody owns.
     pub free: Vec<u16>,
+    /// When the next lease of another runs out unless it is renewed.
+    pub expires_in: Option<Duration>,
 }
 
 /// What a claim finds in the lease.
 type Lease = (Option<i64>, bool, Vec<i32>, Vec<Stamp>);
+const LEASE_ROW: &str =
+    "SELECT owner, lease_until < clock_timestamp(), backend_pids, backend_started FROM shard WHERE shard = $1";
+const LOCKED_LEASE_ROW: &str = "SELECT owner, lease_until < clock_timestamp(), backend_pids, backend_started FROM shard WHERE shard = $1 FOR UPDATE";
 
 impl Store {
     /// Claims a shard; none: another owner's lease holds. `force` takes it all the same, which only who knows that the
@@ -78,29 +110,25 @@ impl Store {
             .execute(&mut *transaction)
             .await
             .trying("begin a claim")?;
-        let lease: Lease = query_as(
-            "SELECT owner, lease_until < clock_timestamp(), backend_pids, backend_started \
-             FROM shard WHERE shard = $1 FOR UPDATE",
-        )
-        .bind(number)
-        .fetch_one(&mut *transaction)
-        .await
-        .trying("read the shard's lease")?;
-        let (previous, expired, pids, started) = lease;
         let own = owner.cast_signed();
-        if previous.is_some_and(|previous| previous != own) {
-            if !(expired || force) {
-                return Ok(None);
+        // Before the row is locked: a paused owner may hold it, in the middle of a renewal.
+        for sql in [LEASE_ROW, LOCKED_LEASE_ROW] {
+            let lease: Lease =
+                query_as(sql).bind(number).fetch_one(&mut *transaction).await.trying("read the shard's lease")?;
+            let (previous, expired, pids, started) = lease;
+            if previous.is_some_and(|previous| previous != own) {
+                if !(expired || force) {
+                    return Ok(None);
+                }
+                end_backends(&mut transaction, pids, started).await?;
             }
-            end_backends(&mut transaction, pids, started).await?;
         }
         let (pids, started) = self.inner.backends.all();
         let epoch = raise_epoch(&mut transaction, number, own, &pids, &started).await?;
         let restored = restore(&mut transaction, number).await?;
         transaction.commit().await.trying("commit the claim")?;
-        let claim = Claim { shard, epoch, owner, restored, published: Arc::default() };
-        claim.publish(pids);
-        Ok(Some(claim))
+        let published = Published { pids: pids.into_iter().collect(), renewed: Instant::now() };
+        Ok(Some(Claim { shard, epoch, owner, restored, published: Arc::new(Mutex::new(published)) }))
     }
 
     /// Renews a lease; false: it was taken over.
@@ -109,6 +137,17 @@ impl Store {
     /// The database cannot be used now.
     pub async fn renew(&self, claim: &Claim) -> Result<bool, StoreError> {
         let mut connection = self.acquire().await?;
+        let renewed = self.renew_in(&mut connection, claim).await?;
+        Ok(renewed.map(|pids| claim.publish(pids)).is_some())
+    }
+
+    /// Renews a lease within a transaction: once that is committed, the lease names these backends. None: it was taken
+    /// over.
+    pub(super) async fn renew_in(
+        &self,
+        connection: &mut PgConnection,
+        claim: &Claim,
+    ) -> Result<Option<Vec<i32>>, StoreError> {
         let (pids, started) = self.inner.backends.all();
         let renewed = query(
             "UPDATE shard SET lease_until = clock_timestamp() + make_interval(secs => $4), \
@@ -120,15 +159,12 @@ impl Store {
         .bind(LEASE.as_secs_f64())
         .bind(&pids)
         .bind(&started)
-        .execute(&mut *connection)
+        .execute(connection)
         .await
         .trying("renew a lease")?
         .rows_affected()
             == 1;
-        if renewed {
-            claim.publish(pids);
-        }
-        Ok(renewed)
+        Ok(renewed.then_some(pids))
     }
 
     /// Gives a shard back; the next claim need not wait. Nothing happens where it was taken over.
@@ -151,25 +187,30 @@ impl Store {
     }
 
     /// Gives a sign of life, and says how many shards the aggregator should own: the shards are dealt out one by one to
-    /// the aggregators that are alive, in the order of their ids.
+    /// the aggregators that are alive, in the order of their ids. Who holds a lease is alive; only who holds none has to
+    /// write that it is.
     ///
     /// # Errors
     /// The database cannot be used now.
     pub async fn fair_share(&self, owner: u64) -> Result<FairShare, StoreError> {
         let mut connection = self.acquire().await?;
         // One statement: it is all that an idle aggregator asks.
-        let (place, others, shards, free): (i64, i64, i64, Vec<i16>) = query_as(
-            "WITH alive AS (
-                 INSERT INTO aggregator (owner, seen_at) VALUES ($1, clock_timestamp())
+        let (place, others, shards, free, expires_in): (i64, i64, i64, Vec<i16>, Option<f64>) = query_as(
+            "WITH held AS (SELECT owner, lease_until FROM shard WHERE lease_until > clock_timestamp()),
+             alive AS (
+                 INSERT INTO aggregator (owner, seen_at)
+                 SELECT $1, clock_timestamp() WHERE NOT EXISTS (SELECT FROM held WHERE owner = $1)
                  ON CONFLICT (owner) DO UPDATE SET seen_at = excluded.seen_at
              ),
              others AS (
-                 SELECT owner FROM aggregator
-                 WHERE owner <> $1 AND seen_at > clock_timestamp() - make_interval(secs => $2)
+                 SELECT owner FROM aggregator WHERE seen_at > clock_timestamp() - make_interval(secs => $2)
+                 UNION SELECT owner FROM held
+                 EXCEPT SELECT $1
              )
              SELECT (SELECT count(*) FROM others WHERE owner < $1), (SELECT count(*) FROM others),
              (SELECT count(*) FROM shard),
-             ARRAY(SELECT shard FROM shard WHERE owner IS NULL OR lease_until < clock_timestamp() ORDER BY shard)",
+             ARRAY(SELECT shard FROM shard WHERE owner IS NULL OR lease_until < clock_timestamp() ORDER BY shard),
+             (SELECT extract(epoch FROM min(lease_until) - clock_timestamp())::float8 FROM held WHERE owner <> $1)",
         )
         .bind(owner.cast_signed())
         .bind(LEASE.as_secs_f64())
@@ -182,6 +223,7 @@ impl Store {
             share: u16::try_from(share).unwrap_or(u16::MAX),
             aggregators: u16::try_from(aggregators).unwrap_or(u16::MAX),
             free: free.into_iter().map(i16::cast_unsigned).collect(),
+            expires_in: expires_in.map(|seconds| Duration::try_from_secs_f64(seconds).unwrap_or_default()),
         })
     }
 

@@ -15,6 +15,7 @@ mod commit;
 mod connect;
 mod coverage;
 mod dictionary;
+mod elsewhere;
 mod error;
 mod family;
 mod fast;

@@ -4,6 +4,8 @@
 //! - It holds the rows of `shard_group` meanwhile: no commit is under way, and the next one reads `retained_from` anew.
 //! - Nothing dirty is dropped: all that a window held is in the level above it.
 //! - A level is not kept longer than the one summed from it, and what the days lose is folded into `*_folded`.
+//! - What was wanted and heard is known for as long as there are hours: before that nobody judges gaps, and nothing counts
+//!   that depends on who was listening.
 
 use super::connect::Store;
 use super::error::{StoreError, Trying, is_lock_timeout};
@@ -63,10 +65,12 @@ impl Store {
             let Some(age) = retention.age(kept) else { continue };
             let age_ms = u64::try_from(age.as_millis()).unwrap_or(u64::MAX);
             let cutoff = kept.period(Stamp::saturating(now_ms.saturating_sub(age_ms))).start();
+            let mut moved = false;
             loop {
                 match Box::pin(self.drop_before(kept, cutoff)).await {
-                    Ok(Dropped { partitions, more }) => {
+                    Ok(Dropped { partitions, more, moved: further }) => {
                         dropped += partitions;
+                        moved |= further;
                         if !more {
                             break;
                         }
@@ -77,6 +81,9 @@ impl Store {
                     }
                     Err(error) => return Err(error),
                 }
+            }
+            if kept == Kept::Hour && moved {
+                self.forget_who_listened().await?;
             }
         }
         self.forget_ended_connections().await?;
@@ -104,7 +111,7 @@ impl Store {
         let until = if more { periods.last().map_or(bound, |period| period.end()) } else { bound };
         if until <= retained.from(kept) {
             transaction.rollback().await.trying(action)?;
-            return Ok(Dropped { partitions: 0, more: false });
+            return Ok(Dropped { partitions: 0, more: false, moved: false });
         }
         let mut partitions = 0;
         for period in periods {
@@ -117,7 +124,20 @@ impl Store {
             .await
             .trying(action)?;
         transaction.commit().await.trying(action)?;
-        Ok(Dropped { partitions, more })
+        Ok(Dropped { partitions, more, moved: true })
+    }
+
+    /// Intervals that ended before the first hour that is kept. Afterwards, and without the rows of `shard_group`: nobody
+    /// reads them any more, and no commit waits for this.
+    async fn forget_who_listened(&self) -> Result<(), StoreError> {
+        let action = "forget who listened";
+        let mut connection = self.acquire().await?;
+        let mut transaction = connection.begin().await.trying(action)?;
+        (&mut *transaction).execute("SET LOCAL statement_timeout = '10min'").await.trying(action)?;
+        for sql in FORGET_WHO_LISTENED {
+            query(sql).bind(Kept::Hour.name()).execute(&mut *transaction).await.trying(action)?;
+        }
+        transaction.commit().await.trying(action)
     }
 
     /// Rows of `heard` that no open coverage refers to any more.
@@ -136,9 +156,18 @@ impl Store {
     }
 }
 
+/// `$1`: the level that they are kept with.
+const FORGET_WHO_LISTENED: [&str; 3] = [
+    "DELETE FROM coverage WHERE until <= (SELECT start_time FROM retained_from WHERE level = $1)",
+    "DELETE FROM wanted WHERE until <= (SELECT start_time FROM retained_from WHERE level = $1)",
+    "DELETE FROM uncovered_line WHERE sent_at < (SELECT start_time FROM retained_from WHERE level = $1)",
+];
+
 struct Dropped {
     partitions: usize,
     more: bool,
+    /// Whether the level is kept from a later time on now.
+    moved: bool,
 }
 
 /// Up to where the level may be dropped: the cutoff, but nothing dirty and not before the level below.

@@ -2,6 +2,7 @@
 
 use super::commit::Flush;
 use super::connect::Store;
+use super::elsewhere::read_elsewhere;
 use super::error::{StoreError, Trying, failed, is_broken};
 use super::lease::{Claim, numbers};
 use super::partition::Retained;
@@ -10,6 +11,7 @@ use super::value::{Stamp, sequence, text};
 use super::write::{RefusedRow, Write};
 use super::{fast, slow};
 use crate::aggregate::delta::Position;
+use crate::aggregate::late::{self, Elsewhere, LateLine};
 use sqlx::pool::PoolConnection;
 use sqlx::postgres::PgConnection;
 use sqlx::{Connection, Postgres, Transaction, query, query_as, query_scalar};
@@ -26,14 +28,19 @@ pub(super) const COMMIT_LIMIT: Duration = Duration::from_secs(30);
 pub(super) struct Commit<'a> {
     pub(super) claim: &'a Claim,
     pub(super) flushes: &'a [Flush<'a>],
+    /// Lines that count where nobody else covers their time.
+    pub(super) late: &'a [LateLine],
     pub(super) to: &'a Position,
     /// Empty: what is stored stays.
     pub(super) stream_created: &'a str,
 }
 
-/// All writes of a commit, made for what retention had left when they were made.
+/// All writes of a commit, made for what retention had left, and others had covered, when they were made.
 pub(super) struct Prepared {
     pub(super) context: Context,
+    pub(super) elsewhere: Elsewhere,
+    /// Late lines that do not count.
+    pub(super) late_covered: u64,
     pub(super) writes: Vec<Write>,
 }
 
@@ -48,6 +55,8 @@ pub(super) enum Ended {
     Fenced,
     /// Retention has moved on: prepare again.
     Retention(Retained),
+    /// Others cover what they did not when it was prepared: again.
+    Elsewhere(Elsewhere),
     /// The lease does not name this backend yet.
     Unnamed,
     /// COMMIT was not answered.
@@ -67,7 +76,7 @@ pub(super) enum Outcome {
 }
 
 impl Store {
-    pub(super) fn prepare(&self, commit: &Commit<'_>) -> Prepared {
+    pub(super) fn prepare(&self, commit: &Commit<'_>, elsewhere: Elsewhere) -> Prepared {
         let retained = *self.inner.retained.lock().unwrap_or_else(PoisonError::into_inner);
         let shard = commit.claim.shard_number();
         let mut context = Context::new(retained);
@@ -78,8 +87,15 @@ impl Store {
                 Flush::Slow { delta, .. } => writes.extend(slow::writes(delta, &mut context)),
             }
         }
+        let mut late_covered = 0;
+        if !commit.late.is_empty() {
+            let late = late::count(commit.late, &elsewhere);
+            late_covered = late.covered;
+            writes.extend(fast::writes(&late.fast, shard, &mut context));
+            writes.extend(late.slow.iter().flat_map(|slice| slow::writes(slice, &mut context)));
+        }
         writes.push(context.dirty_write(shard));
-        Prepared { context, writes }
+        Prepared { context, elsewhere, late_covered, writes }
     }
 
     /// One transaction. An error means that it was not committed.
@@ -93,12 +109,15 @@ impl Store {
         let work = self.work(connection, commit, prepared, careful);
         let worked = tokio::time::timeout(TRANSACTION_LIMIT, Box::pin(work)).await;
         let timed_out = |_| StoreError::TimedOut { action: "commit", seconds: TRANSACTION_LIMIT.as_secs() };
-        let (transaction, pid, rows, refused) = match worked.map_err(timed_out)?? {
+        let (transaction, pid, rows, refused, renewed) = match worked.map_err(timed_out)?? {
             Worked::Ready(ready) => ready,
             Worked::Ended(ended) => return Ok(ended),
         };
         match limited(COMMIT_LIMIT, "commit", transaction.commit()).await {
-            Ok(()) => Ok(Ended::Committed { rows, refused }),
+            Ok(()) => {
+                renewed.into_iter().for_each(|pids| commit.claim.publish(pids));
+                Ok(Ended::Committed { rows, refused })
+            }
             Err(error) => Ok(Ended::Unknown { pid, error, rows, refused }),
         }
     }
@@ -133,6 +152,15 @@ impl Store {
             transaction.rollback().await.trying("roll back")?;
             return Ok(Worked::Ended(Ended::Retention(retained)));
         }
+        // After statement 1, too: an import holds the rows of shard_group while it covers.
+        if !commit.late.is_empty() {
+            let elsewhere =
+                read_elsewhere(&mut transaction, commit.late, &retained).await.trying("read who covers late lines")?;
+            if elsewhere != prepared.elsewhere {
+                transaction.rollback().await.trying("roll back")?;
+                return Ok(Worked::Ended(Ended::Elsewhere(elsewhere)));
+            }
+        }
         let mut refused = Vec::new();
         let mut rows = 0;
         for write in &prepared.writes {
@@ -152,7 +180,17 @@ impl Store {
                 }
             }
         }
-        Ok(Worked::Ready((transaction, pid, rows, refused)))
+        // Last, so that the lease's row is locked for as short as can be.
+        let fast = commit.flushes.iter().any(|flush| matches!(flush, Flush::Fast { .. }));
+        let renewed = if fast && commit.claim.is_old() {
+            match self.renew_in(&mut transaction, commit.claim).await? {
+                Some(pids) => Some(pids),
+                None => return Ok(Worked::Ended(Ended::Fenced)),
+            }
+        } else {
+            None
+        };
+        Ok(Worked::Ready((transaction, pid, rows, refused, renewed)))
     }
 
     /// Statement 1 found no row: the shard is not ours, or an earlier call with the same delta came through.
@@ -205,7 +243,8 @@ impl Store {
 
 /// How the work of a transaction ended: ready to commit, or over.
 enum Worked<'c> {
-    Ready((Transaction<'c, Postgres>, i32, u64, Vec<RefusedRow>)),
+    /// The transaction, its backend, rows written and refused, and what the lease names if it was renewed.
+    Ready((Transaction<'c, Postgres>, i32, u64, Vec<RefusedRow>, Option<Vec<i32>>)),
     Ended(Ended),
 }
 
@@ -215,7 +254,7 @@ async fn move_on(
     commit: &Commit<'_>,
     flush: &Flush<'_>,
 ) -> Result<Option<i32>, StoreError> {
-    let Commit { claim, flushes: _, to, stream_created } = commit;
+    let Commit { claim, flushes: _, late: _, to, stream_created } = commit;
     let (instances, numbers) = numbers(to);
     let judged_until = match flush {
         Flush::Fast { delta, .. } if delta.judged_until_ms > 0 => Some(Stamp::saturating(delta.judged_until_ms)),

@@ -57,6 +57,18 @@ impl Pipeline {
         Ok(self.bus.ensure(self.shards, &limits).await?)
     }
 
+    /// Where the broker keeps its streams.
+    pub(crate) fn nats_folder(&self) -> std::path::PathBuf {
+        self.servers.folder().join("nats")
+    }
+
+    /// Starts a killed broker again and awaits that it answers.
+    pub(crate) async fn restart_nats(&mut self) -> Result<()> {
+        self.servers.restart_nats().await?;
+        eventually("NATS answers again", LIMIT, async || self.bus.stream_state(0).await.map(drop)).await;
+        Ok(())
+    }
+
     /// Starts an aggregator; leases of those before it are taken at once where `force`.
     pub(crate) async fn aggregate(&self, force: bool) -> Result<Aggregator> {
         let (stop, registry, health) = (CancellationToken::new(), Registry::new(), Health::default());

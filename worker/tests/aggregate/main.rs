@@ -1,7 +1,12 @@
 //! The aggregate role against a real NATS and a real Postgres: from published batches to rows.
 #![allow(clippy::unwrap_used, clippy::cast_possible_truncation, reason = "a test with small numbers")]
 
+mod clocks;
 mod fixture;
+mod late;
+mod sets;
+mod sharing;
+mod streams;
 
 use anyhow::Result;
 use clamor_chat::wire::event::Kind;

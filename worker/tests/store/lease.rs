@@ -1,8 +1,10 @@
 //! Who owns a shard.
 
 use crate::support::{CREATED, NOON, TestStore, at, messages, number};
+use clamor_testkit::eventually;
 use clamor_worker::aggregate::delta::{CoverageChange, FastDelta, WantedChange};
-use clamor_worker::store::CommitError;
+use clamor_worker::store::{CommitError, LEASE};
+use std::time::Duration;
 
 const EXPIRE: &str = "UPDATE shard SET lease_until = clock_timestamp() - interval '1 second'";
 
@@ -94,12 +96,14 @@ async fn the_shards_are_dealt_out_fairly_to_those_alive() {
     let test = TestStore::new().await;
     let alone = test.store.fair_share(1).await.unwrap();
     assert_eq!((alone.share, alone.aggregators, alone.free), (2, 1, vec![0, 1]));
-    test.claim().await;
+    test.store.claim(0, 1, false).await.unwrap().unwrap();
     let shares = [test.store.fair_share(2).await.unwrap(), test.store.fair_share(1).await.unwrap()];
     assert_eq!(shares.each_ref().map(|share| share.share), [1, 1]);
     assert_eq!(shares[0].free, vec![1]);
     let third = test.store.fair_share(3).await.unwrap();
     assert_eq!((third.share, third.aggregators), (0, 3));
+    assert!(third.expires_in.is_some_and(|left| left <= LEASE && left > LEASE / 2), "{third:?}");
+    test.execute(EXPIRE).await;
     test.store.leave(1).await.unwrap();
     test.execute("UPDATE aggregator SET seen_at = seen_at - interval '20 seconds' WHERE owner = 2").await;
     assert_eq!(test.store.fair_share(3).await.unwrap().share, 2);
@@ -126,4 +130,45 @@ async fn a_claim_restores_what_is_open() {
     open.sort_unstable();
     assert_eq!(open, vec![((1, instance, 1), NOON + 1), ((1, instance, 2), NOON + 1)]);
     assert_eq!(restored.heard.into_iter().collect::<Vec<_>>(), vec![((instance, 1), NOON + 9)]);
+}
+
+#[tokio::test]
+async fn a_commit_renews_an_old_lease_in_its_own_transaction() {
+    let test = TestStore::new().await;
+    let claim = test.claim().await;
+    test.execute("UPDATE shard SET lease_until = clock_timestamp() + interval '1 second'").await;
+    let left = "SELECT extract(epoch FROM lease_until - clock_timestamp())::bigint FROM shard WHERE shard = 0";
+    let mut seq = 0;
+    eventually("a commit finds the lease old", Duration::from_secs(30), async || {
+        seq += 1;
+        test.store.commit_fast(&claim, seq - 1, &at(seq), CREATED, &messages(1, NOON, 1)).await.unwrap();
+        match test.number(left).await {
+            10.. => Ok(()),
+            left => Err(left),
+        }
+    })
+    .await;
+    assert!(claim.renewed().elapsed() < Duration::from_secs(3));
+    // Whoever holds no lease any more cannot commit either.
+    test.execute(EXPIRE).await;
+    test.other().await.claim(0, 2, false).await.unwrap().unwrap();
+    let late = test.store.commit_fast(&claim, seq, &at(seq + 1), CREATED, &messages(1, NOON, 1)).await;
+    assert!(matches!(late, Err(CommitError::Fenced)), "{late:?}");
+}
+
+#[tokio::test]
+async fn an_owner_that_was_paused_in_the_middle_of_a_renewal_holds_nobody_up() {
+    let test = TestStore::new().await;
+    let paused = test.other().await;
+    let claim = paused.claim(0, 1, false).await.unwrap().unwrap();
+    let mut transaction = paused.pool().begin().await.unwrap();
+    paused.renew(&claim).await.unwrap();
+    test.execute(EXPIRE).await;
+    sqlx::raw_sql("UPDATE shard SET lease_until = lease_until WHERE shard = 0")
+        .execute(&mut *transaction)
+        .await
+        .unwrap();
+    let taking = tokio::time::timeout(Duration::from_secs(20), test.store.claim(0, 2, false));
+    assert!(taking.await.unwrap().unwrap().is_some());
+    assert!(transaction.commit().await.is_err());
 }

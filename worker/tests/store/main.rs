@@ -5,6 +5,7 @@
 mod commit;
 mod connecting;
 mod coverage;
+mod late;
 mod lease;
 mod outcome;
 mod retention;

@@ -1,7 +1,7 @@
 //! What is past its age goes by whole partitions, and the totals do not notice.
 
 use crate::support::{CREATED, DAY, HOUR, MINUTE, NOON, TestStore, at, chatter, messages};
-use clamor_worker::aggregate::delta::{ChatEvent, EmoteCounts, FastDelta};
+use clamor_worker::aggregate::delta::{ChatEvent, CoverageChange, EmoteCounts, FastDelta, WantedChange};
 use clamor_worker::store::{Claim, Retention};
 use std::time::Duration;
 
@@ -145,6 +145,36 @@ async fn a_dropped_period_is_not_made_again() {
         0
     );
     assert_eq!(test.number("SELECT messages FROM channel_folded").await, 3);
+}
+
+#[tokio::test]
+async fn who_listened_is_forgotten_with_the_hours_and_judged_no_further_back() {
+    let test = TestStore::new().await;
+    let claim = test.claim().await;
+    let long_ago = NOON - 100 * DAY;
+    let mut delta = FastDelta::default();
+    for (channel_id, since_ms) in [(1, long_ago), (2, long_ago)] {
+        delta.wanted.push(WantedChange::Begin { channel_id, login: format!("channel{channel_id}"), since_ms });
+        delta.coverage.push(CoverageChange::Open { channel_id, instance: 5, connection: 1, since_ms: since_ms + HOUR });
+        let until_ms = since_ms + 2 * HOUR;
+        delta.coverage.push(CoverageChange::Close { channel_id, instance: 5, connection: 1, until_ms });
+    }
+    delta.wanted.push(WantedChange::End { channel_id: 2, until_ms: long_ago + 3 * HOUR });
+    delta.coverage.push(CoverageChange::Open { channel_id: 1, instance: 5, connection: 2, since_ms: NOON - DAY });
+    delta.heard.insert((5, 2), NOON);
+    delta.uncovered.extend([(1, (1, long_ago)), (2, (1, NOON))]);
+    delta.judged_until_ms = NOON;
+    test.store.commit_fast(&claim, 0, &at(1), CREATED, &delta).await.unwrap();
+    let gaps = "SELECT count(*) FROM gap";
+    assert_eq!(test.number(gaps).await, 4, "before and after each covered hour");
+    let retention = Retention { minutes: days(40), hours: days(40), ..Retention::default() };
+    let now_ms = NOON;
+    test.store.apply_retention(&retention, now_ms).await.unwrap();
+    let left = "SELECT concat_ws(' ', (SELECT count(*) FROM wanted), (SELECT count(*) FROM coverage),
+        (SELECT count(*) FROM uncovered_line))";
+    assert_eq!(test.text(left).await, "1 1 1");
+    let judged = "SELECT count(*) FROM gap WHERE since = (SELECT start_time FROM retained_from WHERE level = 'hour')";
+    assert_eq!((test.number(judged).await, test.number(gaps).await), (1, 1));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

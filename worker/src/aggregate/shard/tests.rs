@@ -8,6 +8,8 @@ use clamor_chat::key::{emote_id, phrase_id};
 use clamor_chat::wire;
 use std::collections::BTreeMap;
 
+mod late;
+mod stored;
 mod take_over;
 
 /// The start of a generation, an hour and a day would not be.

@@ -2,183 +2,10 @@
 
 #![allow(clippy::cast_possible_truncation, reason = "small numbers of a test")]
 
+use super::stored::*;
 use super::*;
 use crate::aggregate::dedupe::GENERATION_MS;
 use proptest::prelude::*;
-
-/// A store in memory: what the groups' flushes add up to.
-#[derive(Debug, Default, Clone, PartialEq)]
-struct Sums {
-    channels: BTreeMap<(u64, Millis), [u64; 4]>,
-    uniques: BTreeMap<(u64, Millis), u64>,
-    ids: BTreeMap<(u64, Millis), Vec<u64>>,
-    phrases: BTreeMap<(u64, Millis, u64), u64>,
-    emotes: BTreeMap<(u64, Millis, u64), u64>,
-    chatters: BTreeMap<(u64, Millis, u64), u64>,
-    chatter_emotes: BTreeMap<(u64, Millis, u64, u64), u64>,
-    coverage: Vec<CoverageChange>,
-    wanted: Vec<WantedChange>,
-}
-
-/// The store, and where it says that each group stands.
-#[derive(Debug, Default, Clone)]
-struct Stored {
-    sums: Sums,
-    restored: Restored,
-}
-
-impl Stored {
-    fn fast(&mut self, shard: &mut Shard) {
-        let Some(FastFlush { position, delta, sent_ms: _ }) = shard.take_fast(0) else {
-            return;
-        };
-        for (row, counts) in delta.channels {
-            let sums = self.sums.channels.entry(row).or_default();
-            let added = [counts.messages, counts.characters, counts.words, counts.emotes];
-            for (sum, add) in sums.iter_mut().zip(added) {
-                *sum += add;
-            }
-        }
-        for (row, size) in delta.uniques {
-            let uniques = self.sums.uniques.entry(row).or_default();
-            *uniques = (*uniques).max(u64::from(size));
-        }
-        for (channel, minute, ids) in delta.settled {
-            assert!(ids.is_sorted());
-            let stored = self.sums.ids.entry((channel, minute)).or_default();
-            stored.extend(ids);
-            stored.sort_unstable();
-            stored.dedup();
-            self.sums.uniques.insert((channel, minute), stored.len() as u64);
-        }
-        for (row, counts) in delta.phrases {
-            *self.sums.phrases.entry(row).or_default() += counts.matches;
-        }
-        for (row, counts) in delta.emotes {
-            *self.sums.emotes.entry(row).or_default() += counts.occurrences;
-        }
-        for change in &delta.coverage {
-            match *change {
-                CoverageChange::Open { channel_id, instance, connection, since_ms } => {
-                    self.restored.open_coverage.insert((channel_id, instance, connection), since_ms);
-                }
-                CoverageChange::Close { channel_id, instance, connection, until_ms: _ } => {
-                    self.restored.open_coverage.remove(&(channel_id, instance, connection));
-                }
-            }
-        }
-        self.restored.heard.extend(delta.heard);
-        for change in &delta.wanted {
-            match change {
-                WantedChange::Begin { channel_id, since_ms, .. } => {
-                    self.restored.wanted.insert(*channel_id, *since_ms);
-                }
-                WantedChange::End { channel_id, .. } => {
-                    self.restored.wanted.remove(channel_id);
-                }
-            }
-        }
-        self.sums.coverage.extend(delta.coverage);
-        self.sums.wanted.extend(delta.wanted);
-        self.restored.positions.insert(Group::Fast.number(), position);
-    }
-
-    fn slow(&mut self, shard: &mut Shard, slice: u8) {
-        let Some(SlowFlush { position, delta }) = shard.take_slow(slice) else {
-            return;
-        };
-        for (row, counts) in delta.chatters {
-            *self.sums.chatters.entry(row).or_default() += counts.messages;
-        }
-        for (row, count) in delta.chatter_emotes {
-            *self.sums.chatter_emotes.entry(row).or_default() += count;
-        }
-        self.restored.positions.insert(Group::Slow(slice).number(), position);
-    }
-
-    fn all(&mut self, shard: &mut Shard) {
-        self.fast(shard);
-        for slice in 0..SLICES {
-            self.slow(shard, slice);
-        }
-    }
-}
-
-/// One message of the stream.
-#[derive(Debug, Clone)]
-enum Published {
-    Batch(Batch),
-    Plan(Arc<ActivePlan>),
-}
-
-type Stream = Vec<(Millis, Published)>;
-
-fn apply(shard: &mut Shard, seq: u64, (stream_time_ms, published): &(Millis, Published)) {
-    match published {
-        Published::Batch(batch) => drop(shard.apply_batch(at(seq, *stream_time_ms), batch)),
-        Published::Plan(plan) => shard.apply_directive(at(seq, *stream_time_ms), Some(Arc::clone(plan))),
-    }
-}
-
-/// Takes the shard over from what is stored, warms up, and returns it at the lowest position.
-fn take_over(stored: &Stored, stream: &Stream) -> Shard {
-    let lowest = lowest(&stored.restored);
-    let plan = stream.iter().find_map(|(_, published)| match published {
-        Published::Plan(plan) if plan.name == lowest.plan => Some(Arc::clone(plan)),
-        _ => None,
-    });
-    let mut shard = Shard::restore(&stored.restored, plan.unwrap_or_default());
-    if let Some(from_ms) = warm_up_from(&lowest) {
-        for (index, message) in stream.iter().enumerate().take(lowest.seq as usize) {
-            if message.0 >= from_ms {
-                apply(&mut shard, index as u64 + 1, message);
-            }
-        }
-        assert_eq!((shard.fast_rows(), shard.slow_rows(0)), (0, 0), "a warm-up counts nothing");
-    }
-    assert!(shard.is_warm());
-    shard
-}
-
-/// What to do after a message of the stream.
-#[derive(Debug, Clone, Copy)]
-enum Act {
-    Nothing,
-    Fast,
-    Slow(u8),
-    Die,
-}
-
-fn undisturbed(stream: &Stream) -> Sums {
-    let (mut shard, mut stored) = (fresh(), Stored::default());
-    for (index, message) in stream.iter().enumerate() {
-        apply(&mut shard, index as u64 + 1, message);
-    }
-    stored.all(&mut shard);
-    stored.sums
-}
-
-fn disturbed(stream: &Stream, acts: &[Act]) -> Sums {
-    let mut stored = Stored::default();
-    let mut shard = fresh();
-    let mut acts = acts.iter();
-    let mut seq = 1;
-    while let Some(message) = stream.get(seq as usize - 1) {
-        apply(&mut shard, seq, message);
-        seq += 1;
-        match acts.next().copied().unwrap_or(Act::Nothing) {
-            Act::Nothing => {}
-            Act::Fast => stored.fast(&mut shard),
-            Act::Slow(slice) => stored.slow(&mut shard, slice),
-            Act::Die => {
-                shard = take_over(&stored, stream);
-                seq = lowest(&stored.restored).seq + 1;
-            }
-        }
-    }
-    stored.all(&mut shard);
-    stored.sums
-}
 
 /// Chat of two redundant workers with repeated batches, dropped ones, late lines, joins and directives.
 fn streams() -> impl Strategy<Value = Stream> {
@@ -193,9 +20,11 @@ fn streams() -> impl Strategy<Value = Stream> {
             now += step;
             let late = if act % 5 == 0 { age } else { age % 1_500 };
             let sent = now.saturating_sub(late).max(T0 - 600_000);
-            // Copies of a line agree.
-            let line = lines.entry(key).or_insert_with(|| {
-                with_emote(message(key + 1, channel, sent, person, "hello a"), &format!("{}", key % 3), 1)
+            // Copies of a line agree, and come within three minutes: late ones have tests of their own.
+            let id = key + 1 + 1_000 * u128::from((now - T0) / 180_000);
+            let line = lines.entry(id).or_insert_with(|| {
+                let line = message(id, channel, sent, person, "hello a");
+                Event { received_at_ms: now, ..with_emote(line, &format!("{}", key % 3), 1) }
             });
             let coverage = match act {
                 1 => Some(Kind::Joined(wire::Joined {})),
@@ -225,16 +54,6 @@ fn streams() -> impl Strategy<Value = Stream> {
         }
         stream
     })
-}
-
-fn acts() -> impl Strategy<Value = Vec<Act>> {
-    let act = prop_oneof![
-        4 => Just(Act::Nothing),
-        4 => Just(Act::Fast),
-        4 => (0..SLICES).prop_map(Act::Slow),
-        1 => Just(Act::Die),
-    ];
-    proptest::collection::vec(act, 0..200)
 }
 
 proptest! {
