@@ -272,7 +272,7 @@ impl ImportDelta {
 impl Prepared {
     fn committed(self, rows: u64, mut refused: Vec<RefusedRow>) -> ImportOutcome {
         refused.extend(self.context.refused);
-        ImportOutcome::Committed(Committed { rows, millis: 0, refused })
+        ImportOutcome::Committed(Committed { rows, refused, ..Committed::default() })
     }
 }
 

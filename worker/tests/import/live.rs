@@ -1,6 +1,6 @@
 //! Beside a live pipeline: a real NATS, a real aggregator, and what a worker would have published.
 
-use crate::fixture::{LIMIT, Store, chat, line};
+use crate::fixture::{HOUR_MS, LIMIT, Store, chat, line};
 use clamor_bus::set::{ChannelScope, PhraseSet, PhraseSpec, Plan, WantedChannel};
 use clamor_bus::{Bus, BusConfig, StreamLimits};
 use clamor_chat::event::{Parsed, parse};
@@ -115,7 +115,7 @@ async fn a_file_over_hours_that_were_heard_live_fills_exactly_their_gap() {
     let mut live = Live::start().await;
     let from = (now_ms() - 50 * MINUTE) / MINUTE * MINUTE;
     live.want(&[CHANNEL], from).await;
-    // Half an hour of chat, of which the middle third was not heard. Nobody writes within two seconds of its ends.
+    // Half an hour of chat, of which the middle third was not heard.
     let said =
         |index: u64| line(CHANNEL, index % 40 + 1, from + 2_500 + index * 5_000, u128::from(index + 1), text(index));
     let lines: Vec<String> = (0..360).map(said).collect();
@@ -160,6 +160,43 @@ async fn a_file_over_hours_that_were_heard_live_fills_exactly_their_gap() {
     for table in ["channel_hour", "channel_day"] {
         assert_eq!(live.store.number(&format!("SELECT sum(messages)::bigint FROM {table}")).await, 360, "{table}");
     }
+}
+
+/// What an aggregator leaves of a worker that was killed in the middle of a sentence: coverage up to two seconds before
+/// its last line, and the keys of what it counted in those.
+#[tokio::test(flavor = "multi_thread")]
+async fn lines_that_were_counted_beyond_coverage_are_known_and_those_between_them_are_new() {
+    let store = Store::new().await;
+    let said = |index: u64| line(7, index, HOUR_MS + index * 100, u128::from(index), "x");
+    // Lines 1 to 50 were heard and counted, the last twenty of them are not covered; then nothing; 81 to 100 by another.
+    let (heard, all): (Vec<u64>, Vec<u64>) = ((1..=50).chain(81..=100).collect(), (1..=100).collect());
+    let text = |lines: &[u64]| lines.iter().map(|&index| said(index) + "\n").collect::<String>();
+    store.import_file(&store.file("heard", text(&heard))).await;
+    store.execute("DELETE FROM coverage; DELETE FROM import_file").await;
+    for (since, until) in [(1, 31), (81, 101)] {
+        let moment = |index: u64| format!("to_timestamp({}.0 / 1000)", HOUR_MS + index * 100);
+        store
+            .execute(&format!(
+                "INSERT INTO coverage (channel_id, instance, connection, since, until, shard)
+                 VALUES (7, {since}, 1, {}, {}, {})",
+                moment(since),
+                moment(until),
+                shard(7, 4)
+            ))
+            .await;
+    }
+    for index in 31..=50_u64 {
+        let sent_at = format!("to_timestamp({}.0 / 1000)", HOUR_MS + index * 100);
+        let key = format!("('{:032x}')::uuid", index);
+        let row =
+            format!("INSERT INTO uncovered_line (key, channel_id, sent_at, shard) VALUES ({key}, 7, {sent_at}, 0)");
+        store.execute(&row).await;
+    }
+    let run = store.import_file(&store.file("all", text(&all))).await;
+    assert!(run.said.contains("30 counted") && run.said.contains("70 left out"), "{}", run.said);
+    assert_eq!(store.number(MESSAGES).await, 100);
+    assert_eq!(store.number("SELECT count(*) FROM chatter_hour WHERE messages <> 1").await, 0);
+    assert_eq!(store.number("SELECT max(unique_chatters) FROM channel_minute").await, 100);
 }
 
 fn text(index: u64) -> &'static str {
