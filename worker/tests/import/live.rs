@@ -187,7 +187,7 @@ async fn lines_that_were_counted_beyond_coverage_are_known_and_those_between_the
     }
     for index in 31..=50_u64 {
         let sent_at = format!("to_timestamp({}.0 / 1000)", HOUR_MS + index * 100);
-        let key = format!("('{:032x}')::uuid", index);
+        let key = format!("'{index:032x}'::uuid");
         let row =
             format!("INSERT INTO uncovered_line (key, channel_id, sent_at, shard) VALUES ({key}, 7, {sent_at}, 0)");
         store.execute(&row).await;
