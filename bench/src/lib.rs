@@ -9,6 +9,7 @@ pub mod cpu;
 pub mod crowd;
 pub mod fleet;
 pub mod growth;
+pub mod import;
 pub mod latency;
 pub mod phrases;
 pub mod pipeline;
@@ -56,6 +57,7 @@ pub fn measurements() -> Vec<Measurement> {
         measurement!("latency", "a minute at 2,000 messages/s", latency::latency()),
         measurement!("sockets", "flooded sockets into Postgres", pipeline::sockets()),
         measurement!("bus", "3.6 million waiting messages into Postgres", pipeline::bus()),
+        measurement!("import", "2 million lines from a file, and again where all is covered", import::speed()),
         measurement!("state", "the aggregation's memory after ten minutes at 2,000 and at 60,000/s", state::memory()),
         Measurement {
             only_by_name: true,

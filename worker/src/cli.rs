@@ -1,6 +1,7 @@
 //! The command line.
 
 use crate::config::LogArgs;
+use crate::import::ImportArgs;
 use crate::roles::{AggregateArgs, IngestArgs};
 use crate::standalone::StandaloneArgs;
 use clap::{Parser, Subcommand};
@@ -29,4 +30,6 @@ pub enum Command {
     Ingest(IngestArgs),
     /// Count what the streams hold, and commit it to Postgres; several share the shards
     Aggregate(AggregateArgs),
+    /// Load history from files: IRC lines, or the JSON of rustlog and justlog; plain, gzip or zstd
+    Import(Box<ImportArgs>),
 }

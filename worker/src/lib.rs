@@ -2,6 +2,7 @@
 //!
 //! One binary with a role each: [`ingest`](mod@ingest) reads the channels that its slot is assigned and publishes what
 //! is said; [`aggregate`](mod@aggregate) counts the streams of the shards that it owns and commits;
+//! [`import`](mod@import) loads history from files;
 //! [`standalone`](mod@standalone) runs both in one process, plans for them, and keeps their servers.
 
 pub mod aggregate;
@@ -9,6 +10,7 @@ pub mod cli;
 pub mod config;
 pub mod health;
 pub mod http;
+pub mod import;
 pub mod ingest;
 pub mod logging;
 pub mod metrics;

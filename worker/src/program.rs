@@ -4,7 +4,7 @@
 
 use crate::cli::{Cli, Command};
 use crate::logging::{self, Sink};
-use crate::{roles, standalone};
+use crate::{import, roles, standalone};
 use anyhow::{Context, Result};
 use clap::Parser;
 use std::process::ExitCode;
@@ -44,6 +44,10 @@ async fn run(cli: Cli) -> Result<()> {
         Command::Aggregate(args) => {
             logging::init(&log, Sink::Stderr)?;
             roles::aggregate(args).await
+        }
+        Command::Import(args) => {
+            logging::init(&log, Sink::Stderr)?;
+            Box::pin(import::run(*args)).await
         }
     }
 }

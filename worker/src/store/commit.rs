@@ -175,7 +175,7 @@ impl Store {
     }
 
     /// One statement that commits by itself; idempotent, so it is repeated on a fresh connection if one breaks.
-    async fn write_alone(&self, write: &Write) -> Result<(u64, Vec<RefusedRow>), StoreError> {
+    pub(super) async fn write_alone(&self, write: &Write) -> Result<(u64, Vec<RefusedRow>), StoreError> {
         let action = "write a dictionary";
         let mut attempt = 0;
         loop {

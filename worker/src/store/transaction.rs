@@ -24,7 +24,7 @@ use std::time::Duration;
 /// A transaction that takes longer is given up; Postgres cancels each statement at 60 s.
 pub(super) const TRANSACTION_LIMIT: Duration = Duration::from_secs(90);
 /// A COMMIT that is not answered by then has an unknown outcome.
-const COMMIT_LIMIT: Duration = Duration::from_secs(30);
+pub(super) const COMMIT_LIMIT: Duration = Duration::from_secs(30);
 
 /// What is committed at once.
 pub(super) struct Commit<'a> {
@@ -216,17 +216,8 @@ impl Store {
         let Some(flush) = commit.flushes.first() else {
             return Ok(Outcome::Done);
         };
+        self.end_backend(pid).await?;
         let mut connection = self.acquire().await?;
-        // The old backend may still be waiting for a COMMIT that was lost on the way, and holds its row meanwhile.
-        if let Some(started) = self.inner.backends.started(pid) {
-            query("SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity WHERE pid = $1 AND backend_start = $2")
-                .bind(pid)
-                .bind(started)
-                .execute(&mut *connection)
-                .await
-                .trying("end our backend")?;
-            self.inner.backends.forget(pid);
-        }
         let (epoch, seq) = standing(&mut connection, commit, flush).await?;
         Ok(if epoch != commit.claim.epoch {
             Outcome::Fenced
@@ -237,6 +228,21 @@ impl Store {
         } else {
             Outcome::Fenced
         })
+    }
+
+    /// Ends one of our own backends, and waits for it: it may still be waiting for a COMMIT that was lost on the way, and
+    /// holds its rows meanwhile.
+    pub(super) async fn end_backend(&self, pid: i32) -> Result<(), StoreError> {
+        let Some(started) = self.inner.backends.started(pid) else { return Ok(()) };
+        let mut connection = self.acquire().await?;
+        query("SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity WHERE pid = $1 AND backend_start = $2")
+            .bind(pid)
+            .bind(started)
+            .execute(&mut *connection)
+            .await
+            .trying("end our backend")?;
+        self.inner.backends.forget(pid);
+        Ok(())
     }
 }
 

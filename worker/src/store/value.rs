@@ -116,13 +116,6 @@ impl PgHasArrayType for Key {
     }
 }
 
-impl Decode<'_, Postgres> for Key {
-    fn decode(value: PgValueRef<'_>) -> Result<Self, BoxDynError> {
-        let bytes: [u8; 16] = value.as_bytes()?.try_into()?;
-        Ok(Self(u128::from_be_bytes(bytes)))
-    }
-}
-
 impl Encode<'_, Postgres> for Key {
     fn encode_by_ref(&self, buffer: &mut PgArgumentBuffer) -> Result<IsNull, BoxDynError> {
         buffer.extend_from_slice(&self.0.to_be_bytes());
@@ -131,6 +124,13 @@ impl Encode<'_, Postgres> for Key {
 
     fn size_hint(&self) -> usize {
         16
+    }
+}
+
+impl Decode<'_, Postgres> for Key {
+    fn decode(value: PgValueRef<'_>) -> Result<Self, BoxDynError> {
+        let bytes: [u8; 16] = value.as_bytes()?.try_into()?;
+        Ok(Self(u128::from_be_bytes(bytes)))
     }
 }
 

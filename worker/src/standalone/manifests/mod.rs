@@ -68,6 +68,15 @@ struct Said {
     unreadable: String,
 }
 
+/// What a folder asks for now, without following it. What is wrong with objects in it is logged.
+///
+/// # Errors
+/// When it can't be listed.
+pub fn read_once(path: &Path) -> io::Result<Desired> {
+    let (_, resolved) = State { folder: Folder::new(path), index: Index::default() }.look()?;
+    Ok(Said::default().say(resolved.unwrap_or_default()).0)
+}
+
 impl Manifests {
     /// Reads the whole folder once. The channels in `always` are read whatever it says.
     ///
