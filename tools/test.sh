@@ -9,6 +9,9 @@ profile=${CARGO_PROFILE:-dev}
 threads=${TEST_THREADS:-2}
 [ "$profile" = dev ] && folder=debug || folder=$profile
 
+# What takes root is tested as root; CI is. As another user it is left out, and said at the end.
+if [ "$(id -u)" != 0 ] && [ -z "${CI:-}" ]; then export CLAMOR_TEST_UNPRIVILEGED=1; fi
+
 step() { printf '\n=== %s (%ds)\n' "$*" "$SECONDS"; }
 
 # The database of advisories lies outside the package registries: a machine without it can still check the rest.
@@ -73,3 +76,6 @@ CLAMOR_TEST_POSTGRES=18 cargo nextest run --workspace --cargo-profile "$profile"
 step "tests with PostgreSQL 15, and all others"
 CLAMOR_TEST_POSTGRES=15 cargo nextest run --workspace --cargo-profile "$profile" --test-threads "$threads"
 step "done: target/$folder, all tests passed"
+if [ -n "${CLAMOR_TEST_UNPRIVILEGED:-}" ]; then
+    echo "NOT TESTED, because it takes root: full disks; PostgreSQL of root, which runs as another user."
+fi

@@ -32,5 +32,5 @@ pub use process::{Process, ProcessSpec, program_beside_tests};
 pub use proxy::Proxy;
 pub use servers::{Needs, Servers};
 pub use simulator::{SimulatorOptions, SimulatorProcess};
-pub use small_disk::SmallDisk;
+pub use small_disk::{SmallDisk, is_unprivileged};
 pub use worker::{WorkerOptions, WorkerProcess};

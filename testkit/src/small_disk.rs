@@ -7,6 +7,14 @@ use std::process::Command;
 
 use anyhow::{Context, Result, ensure};
 
+const UNPRIVILEGED: &str = "CLAMOR_TEST_UNPRIVILEGED";
+
+/// Whether whoever runs the tests has said that what takes root is to be left out.
+#[must_use]
+pub fn is_unprivileged() -> bool {
+    std::env::var_os(UNPRIVILEGED).is_some_and(|value| !value.is_empty())
+}
+
 const FIRST_BLOCK: usize = 1 << 20;
 
 /// A tmpfs, unmounted when dropped.
@@ -27,6 +35,23 @@ impl SmallDisk {
         let mounted = mounted.context("failed to run mount")?;
         ensure!(mounted.status.success(), "{}", String::from_utf8_lossy(&mounted.stderr).trim());
         Ok(Self { dir })
+    }
+
+    /// As [`SmallDisk::mount`]. None: it takes root, and whoever runs the tests has said in `CLAMOR_TEST_UNPRIVILEGED`
+    /// that what takes root is to be left out.
+    ///
+    /// # Panics
+    /// When it cannot be mounted, and nobody has said so: a test that is left out in silence tests nothing.
+    #[must_use]
+    pub fn mount_if_privileged(dir: PathBuf, mebibytes: u32) -> Option<Self> {
+        match Self::mount(dir, mebibytes) {
+            Ok(disk) => Some(disk),
+            Err(reason) if is_unprivileged() => {
+                eprintln!("NOT TESTED: a small disk could not be mounted: {reason:#}");
+                None
+            }
+            Err(reason) => panic!("a small disk could not be mounted ({UNPRIVILEGED}=1 leaves this out): {reason:#}"),
+        }
     }
 
     /// Where it is.

@@ -8,7 +8,7 @@
 //!
 //! Of a key 72 bits of its hash are held. Two keys that share them are taken for one, and the later event is lost: at
 //! 60,000 messages a second in four shards once in three hundred years
-//! (docs/decisions/0018-dedupe-keys.md).
+//! (docs/decisions/0013-dedupe-keys.md).
 
 mod keys;
 

@@ -287,7 +287,7 @@ mod tests {
     use super::*;
     use clamor_bus::assignment::AssignedChannel;
 
-    const ANSWER_LIMIT: Duration = Duration::from_secs(60);
+    const ANSWER_LIMIT: Duration = crate::ingest::TwitchOptions::ANSWER_LIMIT;
 
     fn assignment(channels: &[(&str, u32)]) -> Assignment {
         let channel = |(login, weight): &(&str, u32)| AssignedChannel { login: (*login).to_owned(), weight: *weight };

@@ -1,4 +1,4 @@
-//! A disk that is full.
+//! A disk and a stream that are full.
 
 use crate::pipeline::{LIMIT, all_is_counted, counted, execute, ingest, said, says, simulator, standalone};
 use clamor_testkit::{Servers, SmallDisk, WorkerProcess, eventually};
@@ -14,15 +14,7 @@ fn give_to_owner_of(path: &Path, owned: &Path) {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_full_disk_is_said_in_a_line_and_what_was_read_meanwhile_is_counted_once_there_is_space() {
     let servers = Servers::start().await.unwrap();
-    let disk = match SmallDisk::mount(servers.folder().join("small"), 48) {
-        Ok(disk) => disk,
-        Err(reason) => {
-            eprintln!(
-                "NOT TESTED: a full disk needs a small one, which could not be mounted (are you root?): {reason:#}"
-            );
-            return;
-        }
-    };
+    let Some(disk) = SmallDisk::mount_if_privileged(servers.folder().join("small"), 48) else { return };
     let tables = disk.path().join("tables");
     std::fs::create_dir(&tables).unwrap();
     give_to_owner_of(&tables, servers.postgres().dir());
@@ -61,4 +53,25 @@ async fn a_full_disk_is_said_in_a_line_and_what_was_read_meanwhile_is_counted_on
     disk.free().unwrap();
     all_is_counted(&servers, &simulator).await;
     assert!(standalone.terminate_and_wait(LIMIT).await.unwrap().success(), "{}", standalone.log_tail());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_full_stream_is_said_in_a_line_with_its_setting_and_loses_nothing() {
+    let servers = Servers::start().await.unwrap();
+    let simulator = simulator(&servers, 4).await;
+    let options = standalone(&servers, &simulator, "a").await.arg("--shards").arg("1");
+    let small = WorkerProcess::start(options.clone().arg("--stream-max-bytes").arg("200000")).unwrap();
+    let ingest = ingest(&servers, &simulator, "a");
+    small.ready(LIMIT).await;
+    ingest.ready(LIMIT).await;
+    assert_eq!(ingest.get("/livez").await.unwrap().0, 200);
+    // Too much for the stream, of which nothing is purged that a take-over would read again.
+    simulator.speak(400.0).await.unwrap();
+    says(&ingest, &["STREAM_MAX_BYTES", "is full"]).await;
+    simulator.stop_speaking().await.unwrap();
+    assert!(small.terminate_and_wait(LIMIT).await.unwrap().success(), "{}", small.log_tail());
+
+    let _large = WorkerProcess::start(options).unwrap();
+    all_is_counted(&servers, &simulator).await;
+    assert_eq!(says(&ingest, &["STREAM_MAX_BYTES"]).await, 1, "it is said once");
 }

@@ -1,7 +1,8 @@
 //! What was said against what was counted: per channel, phrase, emote and chatter; minutes, hours, days and totals.
 
-use crate::fleet::{Fleet, PHRASES};
+use crate::fleet::{Fleet, LIMIT, PHRASES};
 use clamor_simulator::Ledger;
+use clamor_testkit::eventually;
 use sqlx::Row;
 use std::collections::BTreeMap;
 use std::fmt::Debug;
@@ -34,14 +35,30 @@ pub(crate) async fn assert_no_gap(fleet: &Fleet, ledger: &Ledger, drain_ms: i64)
     let joined_ms = i64::try_from(ledger.last_first_join_ms().unwrap()).unwrap();
     let query = "SELECT login, since::text, until::text FROM gap
         WHERE tstzrange(since, until) && tstzrange(to_timestamp($1 / 1000.0), to_timestamp($2 / 1000.0))";
-    // What a connection heard in its last two seconds is in doubt, so the end of everything is, too.
-    let gaps = sqlx::query(query).bind(joined_ms + 2_000).bind(drain_ms - 5_000);
+    let gaps = sqlx::query(query).bind(joined_ms + TO_JOIN_MS).bind(drain_ms);
     let gaps = gaps.fetch_all(&fleet.store).await.unwrap();
     let shown: Vec<[String; 3]> = gaps.iter().map(|row| [row.get(0), row.get(1), row.get(2)]).take(10).collect();
     assert!(gaps.is_empty(), "{} gaps, the first: {shown:?}", gaps.len());
-    let judged =
-        fleet.number("SELECT (extract(epoch FROM min(judged_until)) * 1000)::bigint FROM shard_group WHERE grp = 0");
-    assert!(judged.await.unwrap() >= drain_ms - 15_000, "gaps are judged almost up to the drain");
+    assert!(judged_ms(fleet).await.unwrap() >= drain_ms, "gaps are judged up to the drain");
+}
+
+/// From a JOIN until the worker has read the answer.
+const TO_JOIN_MS: i64 = 1_000;
+
+/// Up to where gaps are judged in all shards.
+async fn judged_ms(fleet: &Fleet) -> Result<i64, sqlx::Error> {
+    fleet.number("SELECT (extract(epoch FROM min(judged_until)) * 1000)::bigint FROM shard_group WHERE grp = 0").await
+}
+
+/// The present, once gaps are judged up to it: while workers still listen, so that nothing of it is in doubt.
+pub(crate) async fn judged(fleet: &Fleet) -> i64 {
+    let now_ms = fleet.number("SELECT (extract(epoch FROM now()) * 1000)::bigint").await.unwrap();
+    eventually("gaps are judged up to the end", LIMIT, async || match judged_ms(fleet).await {
+        Ok(until) if until >= now_ms => Ok(()),
+        other => Err(format!("{other:?}, not yet {now_ms}")),
+    })
+    .await;
+    now_ms
 }
 
 const MEASURES: [&str; 14] = [

@@ -21,15 +21,7 @@ const RESERVED: u64 = 1 << 40;
 /// A disk and the folder that it is mounted in; none: not as root.
 fn small_disk(mebibytes: u32) -> Option<(SmallDisk, TestFolder)> {
     let folder = TestFolder::new().unwrap();
-    match SmallDisk::mount(folder.path().join("small"), mebibytes) {
-        Ok(disk) => Some((disk, folder)),
-        Err(reason) => {
-            eprintln!(
-                "NOT TESTED: a full disk needs a small one, which could not be mounted (are you root?): {reason:#}"
-            );
-            None
-        }
-    }
+    SmallDisk::mount_if_privileged(folder.path().join("small"), mebibytes).map(|disk| (disk, folder))
 }
 
 async fn started(change: impl FnOnce(&mut NatsOptions, &mut PostgresOptions)) -> Fleet {
