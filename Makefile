@@ -32,7 +32,7 @@ build: ## Build the release binaries
 run: ## Count chat: all in one process, with a NATS and a Postgres of its own (TWITCH=live|simulator, DATA_DIR=.clamor)
 	@tools/install.sh run
 	@$(RUST) cargo build --release --workspace --bins
-	@exec target/release/clamor-worker standalone --manifests manifests/samples --data-dir $(DATA_DIR) $(if $(TWITCH),--twitch $(TWITCH))
+	@exec env -u DATABASE_URL -u NATS_URL target/release/clamor-worker standalone --manifests manifests/samples --data-dir $(DATA_DIR) $(if $(TWITCH),--twitch $(TWITCH))
 
 reset: ## Remove the store of `make run`, after asking
 	@tools/reset.sh $(DATA_DIR)

@@ -56,7 +56,7 @@ impl DataDir {
     /// # Errors
     /// When the file can't be written.
     pub fn write_env(&self, variables: &[(&str, &str)]) -> Result<(), StandaloneError> {
-        let line = |(name, value): &(&str, &str)| format!("{name}={}\n", quoted(value));
+        let line = |(name, value): &(&str, &str)| format!("export {name}={}\n", quoted(value));
         write(&self.path, "env", &variables.iter().map(line).collect::<String>())
     }
 }
@@ -164,8 +164,9 @@ mod tests {
         data.write_env(&[("DATABASE_URL", "postgres://a:it's $HOME@b/c?x=y&z"), ("HTTP_URL", "http://x")]).unwrap();
         let env = dir.path().join("env");
         assert_eq!(fs::metadata(&env).unwrap().permissions().mode() & 0o777, 0o600);
-        let script = format!(". {} && printf %s \"$DATABASE_URL\"", env.display());
+        let script = format!(". {} && printenv DATABASE_URL", env.display());
         let shell = std::process::Command::new("sh").args(["-c", &script]).output().unwrap();
-        assert_eq!(String::from_utf8(shell.stdout).unwrap(), "postgres://a:it's $HOME@b/c?x=y&z");
+        // Programs that the shell starts find it, too.
+        assert_eq!(String::from_utf8(shell.stdout).unwrap(), "postgres://a:it's $HOME@b/c?x=y&z\n");
     }
 }

@@ -78,7 +78,7 @@ impl Laptop {
 
     /// What a shell reads from `env`.
     pub(crate) fn env(&self) -> BTreeMap<String, String> {
-        let script = "set -a; . data/env; env";
+        let script = ". data/env; env";
         let output =
             std::process::Command::new("sh").args(["-c", script]).env_clear().current_dir(self.path()).output();
         let text = String::from_utf8(output.unwrap().stdout).unwrap();
