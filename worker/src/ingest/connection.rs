@@ -1,7 +1,7 @@
 //! One connection to Twitch as its reader, its writer, the marks and the hub see it; and the register of those open.
 
 use super::allocation::ClientId;
-use super::heard::{HeardClock, PingDue};
+use super::heard::{DOUBT_MS, HeardClock, PingDue};
 use super::metrics::Cause;
 use super::{locked, wall_ms};
 use futures::task::AtomicWaker;
@@ -32,6 +32,8 @@ pub(super) struct Connection {
     reader: AtomicWaker,
     /// Who is first says why.
     cause: OnceLock<Cause>,
+    /// Channels that Twitch was asked to part us from, and when (ms).
+    parting: Mutex<BTreeMap<String, u64>>,
 }
 
 impl Connection {
@@ -65,6 +67,29 @@ impl Connection {
             self.close(Cause::Stalled);
         }
         taken
+    }
+
+    /// A PART is about to be sent.
+    pub(super) fn asked_to_part(&self, login: &str, now_ms: u64) {
+        let mut parting = locked(&self.parting);
+        // Nobody answers the PART of a channel that was not joined. Who is forgotten here is covered a little less.
+        if parting.len() >= WAITING_LINES {
+            parting.clear();
+        }
+        parting.insert(login.to_owned(), now_ms);
+    }
+
+    /// A channel is joined: an earlier PART is no longer what ends it.
+    pub(super) fn joined(&self, login: &str) {
+        locked(&self.parting).remove(login);
+    }
+
+    /// Until when a channel was heard that is not heard any more. What was said before we asked has come before the
+    /// answer. Where Twitch took the channel from us, nobody knows since when: until the last sign of life.
+    pub(super) fn heard_channel_until(&self, login: &str, now_ms: u64) -> u64 {
+        let asked_ms = locked(&self.parting).remove(login);
+        let sure_ms = || self.heard_until(now_ms).unwrap_or(now_ms.saturating_sub(DOUBT_MS));
+        asked_ms.unwrap_or_else(sure_ms)
     }
 
     /// Chat has been handed to the outlet, the newest line of it sent then.
@@ -116,6 +141,7 @@ impl Connections {
             answered: Notify::new(),
             reader: AtomicWaker::new(),
             cause: OnceLock::new(),
+            parting: Mutex::default(),
         });
         locked(&self.open).insert(connection.id, Arc::clone(&connection));
         (connection, waiting)
@@ -175,6 +201,21 @@ mod tests {
         });
         connections.ended(second.id);
         ended.await.unwrap();
+    }
+
+    #[test]
+    fn a_channel_is_covered_until_we_asked_to_leave_it_and_a_lost_one_until_the_last_sign_of_life() {
+        let (connection, _lines) = Connections::default().open(ClientId(1));
+        let now_ms = wall_ms();
+        connection.heard_lines(now_ms - 500);
+        connection.asked_to_part("a", now_ms - 30);
+        assert_eq!(connection.heard_channel_until("a", now_ms), now_ms - 30);
+        assert_eq!(connection.heard_channel_until("a", now_ms), now_ms - 500 - DOUBT_MS, "asked for once");
+        connection.asked_to_part("a", now_ms - 20);
+        connection.joined("a");
+        assert_eq!(connection.heard_channel_until("a", now_ms), now_ms - 500 - DOUBT_MS, "joined since");
+        (0..10 * WAITING_LINES).for_each(|number| connection.asked_to_part(&number.to_string(), now_ms));
+        assert!(locked(&connection.parting).len() <= WAITING_LINES);
     }
 
     #[test]

@@ -175,6 +175,7 @@ impl Listener {
         let messages: Arc<AtomicU64> = Arc::default();
         let shard = self.context.shared.outlet.shard_of(channel_id);
         self.ids.insert(login.to_owned(), channel_id);
+        self.connection.joined(login);
         self.rooms.insert(channel_id, Room { shard, messages: Arc::clone(&messages) });
         self.context.shared.outlet.joined(self.connection.id, channel_id, self.received_at_ms);
         self.tell(What::Joined { login: login.to_owned(), channel_id, messages });
@@ -187,7 +188,8 @@ impl Listener {
         };
         self.flush();
         self.rooms.remove(&channel_id);
-        self.context.shared.outlet.parted(self.connection.id, channel_id, self.received_at_ms);
+        let until_ms = self.connection.heard_channel_until(login, self.received_at_ms);
+        self.context.shared.outlet.parted(self.connection.id, channel_id, until_ms);
     }
 
     fn protocol(&mut self, bytes: &[u8]) -> Option<IRCMessage> {

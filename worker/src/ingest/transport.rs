@@ -17,6 +17,7 @@ use super::listener::Listener;
 use super::login::context_of_this_task;
 use super::metrics::Cause;
 use super::shared::Context;
+use super::wall_ms;
 use super::writer;
 use async_trait::async_trait;
 use either::Either;
@@ -191,6 +192,10 @@ impl Outgoing {
                 true
             }
             ("PART", Some(login)) if joins.cancel(self.connection.id, login) => true,
+            ("PART", Some(login)) => {
+                self.connection.asked_to_part(login, wall_ms());
+                self.connection.send(message.as_raw_irc() + "\r\n")
+            }
             ("PASS", _) => self.connection.send(self.pass.clone()),
             _ => self.connection.send(message.as_raw_irc() + "\r\n"),
         }

@@ -84,10 +84,10 @@ impl Outlet {
         });
     }
 
-    /// From now on, it does not.
-    pub(super) fn parted(&self, connection: u32, channel_id: u64, now_ms: u64) {
+    /// From then on, it does not.
+    pub(super) fn parted(&self, connection: u32, channel_id: u64, until_ms: u64) {
         self.change(self.shard_of(channel_id), |change| {
-            change.event(&coverage(connection, channel_id, now_ms, Kind::Parted(Parted {})));
+            change.event(&coverage(connection, channel_id, until_ms, Kind::Parted(Parted {})));
             if let Some(channels) = change.state.heard.get_mut(&connection) {
                 channels.remove(&channel_id);
             }
