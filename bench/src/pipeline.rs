@@ -28,10 +28,12 @@ const FLOOD: Duration = Duration::from_secs(30);
 pub async fn sockets() -> Result<Vec<Figure>> {
     let fleet = Fleet::start(Shape { channels: crowd::CHANNELS, redundancy: 1 }).await?;
     let began = Instant::now();
-    let order = json!({ "rate": 1e6, "seconds": FLOOD.as_secs_f64(), "wait": true, "wait_for_readers": true });
     let workers = || fleet.ingest.iter().chain([&fleet.aggregate]).map(|worker| &**worker);
     let idle = Used::now(workers(), &fleet.servers)?;
-    fleet.simulator.post("/traffic", &order).await?;
+    // Without an end: an order of so many seconds goes on until all of them are said, at whatever rate.
+    fleet.simulator.post("/traffic", &json!({ "rate": 1e6, "wait_for_readers": true })).await?;
+    tokio::time::sleep(FLOOD).await;
+    fleet.simulator.stop_speaking().await?;
     let used = Used::now(workers(), &fleet.servers)?;
     let simulated = fleet.simulator.cpu_time()?;
     fleet.drain().await?;
