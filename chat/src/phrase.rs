@@ -15,6 +15,7 @@ mod compile;
 mod fold;
 mod literals;
 mod matcher;
+mod words;
 
 pub use compile::{MAX_COMPILED_BYTES, MAX_PATTERN_BYTES, PhraseError, Spec, check};
 pub use matcher::{ActiveSet, Matcher, Scratch};

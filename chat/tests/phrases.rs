@@ -40,15 +40,16 @@ fn pattern() -> impl Strategy<Value = String> {
     })
 }
 
-/// Literals between word boundaries, which have a way of their own.
-fn word() -> impl Strategy<Value = String> {
+/// Words, perhaps between word boundaries, which have a way of their own.
+fn words() -> impl Strategy<Value = String> {
     let boundary = || prop::sample::select(vec!["", r"\b"]);
-    let letters = prop::collection::vec(letter(), 1..3).prop_map(|letters| letters.concat());
-    (boundary(), letters, boundary()).prop_map(|(start, letters, end)| format!("{start}{letters}{end}"))
+    let letters = prop::collection::vec(letter(), 1..4).prop_map(|letters| letters.concat());
+    let choice = prop::collection::vec(letters, 1..5).prop_map(|words| format!("(?:{})", words.join("|")));
+    (boundary(), choice, boundary()).prop_map(|(start, choice, end)| format!("{start}{choice}{end}"))
 }
 
 fn spec() -> impl Strategy<Value = Spec> {
-    (prop_oneof![3 => pattern(), 1 => word()], any::<bool>())
+    (prop_oneof![3 => pattern(), 2 => words()], any::<bool>())
         .prop_map(|(pattern, case_sensitive)| Spec { pattern, case_sensitive })
         .prop_filter("refused", |spec| check(spec).is_ok())
 }

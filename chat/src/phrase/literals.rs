@@ -4,8 +4,8 @@
 //! that is small), and otherwise the best set that its matches require. Folding the literals of case-sensitive patterns,
 //! too, keeps one automaton for all: a literal only nominates, the regex confirms.
 
-use super::fold::{fold, fold_str, orbit};
-use regex_syntax::hir::{Class, Hir, HirKind, Look, Repetition};
+use super::fold::{fold, fold_str};
+use regex_syntax::hir::{Class, Hir, HirKind, Repetition};
 use std::cmp::Reverse;
 
 /// A larger character class is "anything".
@@ -34,57 +34,6 @@ enum Known {
 /// A set of folded literals of which every match of the pattern contains one; none where there is no such set.
 pub(super) fn required(hir: &Hir) -> Option<Vec<String>> {
     requirement(analyse(hir))
-}
-
-/// A pattern that matches a literal in any case and nothing else: its hits in a folded text are the pattern's.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct FoldedLiteral {
-    pub(super) text: String,
-    /// `\b` before it.
-    pub(super) word_start: bool,
-    /// `\b` after it.
-    pub(super) word_end: bool,
-}
-
-/// The folded literal, where the pattern is one.
-pub(super) fn folded_literal(hir: &Hir) -> Option<FoldedLiteral> {
-    let is_boundary = |part: &Hir| matches!(part.kind(), HirKind::Look(Look::WordUnicode));
-    let parts = match hir.kind() {
-        HirKind::Concat(parts) => parts.as_slice(),
-        _ => std::slice::from_ref(hir),
-    };
-    let (word_start, parts) = match parts {
-        [first, rest @ ..] if is_boundary(first) => (true, rest),
-        _ => (false, parts),
-    };
-    let (word_end, parts) = match parts {
-        [rest @ .., last] if is_boundary(last) => (true, rest),
-        _ => (false, parts),
-    };
-    let text: String = parts.iter().map(folded_text).collect::<Option<_>>()?;
-    (!text.is_empty()).then_some(FoldedLiteral { text, word_start, word_end })
-}
-
-fn folded_text(hir: &Hir) -> Option<String> {
-    match hir.kind() {
-        HirKind::Literal(literal) => {
-            let text = std::str::from_utf8(&literal.0).ok()?;
-            // A letter with another case that it does not match would be counted, too.
-            text.chars().all(is_alone).then(|| text.to_owned())
-        }
-        HirKind::Class(Class::Unicode(class)) => {
-            let first = class.ranges().first()?.start();
-            (*class == orbit(first)).then(|| fold(first).to_string())
-        }
-        HirKind::Capture(capture) => folded_text(&capture.sub),
-        HirKind::Concat(parts) => parts.iter().map(folded_text).collect(),
-        _ => None,
-    }
-}
-
-/// Whether a character has no other case.
-fn is_alone(character: char) -> bool {
-    matches!(orbit(character).ranges(), [only] if only.len() == 1)
 }
 
 fn analyse(hir: &Hir) -> Known {
@@ -301,24 +250,5 @@ mod tests {
     fn a_large_product_is_cut() {
         let found = literals("[abcd][abcd][abcd][abcd][abcd][abcd]rest").unwrap();
         assert!(found.len() <= MAX_PRODUCT && found.iter().all(|literal| literal.len() > 3), "{found:?}");
-    }
-
-    #[test]
-    fn only_a_pattern_that_matches_every_case_is_a_folded_literal() {
-        let text = |pattern: &str| folded_literal(&parse(pattern)).map(|literal| literal.text);
-        assert_eq!(text("KeKW ß 7"), Some("kekw ß 7".to_owned()));
-        assert_eq!(text("(Kappa)"), Some("kappa".to_owned()));
-        assert_eq!(text("(?-i)7!"), Some("7!".to_owned()));
-        for pattern in ["(?-i)Kappa", "(?-i:K)appa", r"g\bg", r"(?-u:\bg)", "^g", "a|b", "a+", "[ab]", "(?-u:k)"] {
-            assert_eq!(text(pattern), None, "{pattern}");
-        }
-    }
-
-    #[test]
-    fn word_boundaries_around_a_literal_are_kept() {
-        let literal = |word_start, word_end| Some(FoldedLiteral { text: "gg".to_owned(), word_start, word_end });
-        assert_eq!(folded_literal(&parse(r"\bGG\b")), literal(true, true));
-        assert_eq!(folded_literal(&parse(r"\bGG")), literal(true, false));
-        assert_eq!(folded_literal(&parse(r"GG\b")), literal(false, true));
     }
 }

@@ -2,7 +2,8 @@
 
 use super::compile::{PhraseError, Spec, compile, parse};
 use super::fold::fold_beyond_ascii;
-use super::literals::{FoldedLiteral, folded_literal, required};
+use super::literals::required;
+use super::words::{Words, words};
 use aho_corasick::automaton::Automaton;
 use aho_corasick::{Anchored, BuildError, StartKind, dfa, nfa};
 use regex::Regex;
@@ -104,7 +105,7 @@ impl Matcher {
             let index = pattern as usize;
             let tally = std::mem::take(&mut tallies[index]);
             let matches = match &self.confirm[index] {
-                Confirm::Literal { .. } => tally.matches,
+                Confirm::Words { .. } => tally.matches,
                 Confirm::Regex(regex) => u32::try_from(regex.find_iter(text).count()).unwrap_or(u32::MAX),
             };
             if matches > 0 {
@@ -113,7 +114,7 @@ impl Matcher {
         }
     }
 
-    /// Finds the literals of active patterns, and counts the patterns that are nothing but a literal.
+    /// Finds the literals of active patterns, and counts the patterns that are nothing but words.
     fn nominate(
         &self,
         text: &str,
@@ -131,16 +132,16 @@ impl Matcher {
                     continue;
                 }
                 let tally = &mut tallies[*pattern as usize];
-                if let Confirm::Literal { word_start, word_end } = self.confirm[*pattern as usize]
-                    && (word_start && !is_word_boundary(haystack, start)
-                        || word_end && !is_word_boundary(haystack, end))
+                if let Confirm::Words { boundary_before, boundary_after } = self.confirm[*pattern as usize]
+                    && (boundary_before && !is_word_boundary(haystack, start)
+                        || boundary_after && !is_word_boundary(haystack, end))
                 {
                     continue;
                 }
                 if tally.matches == 0 {
                     touched.push(*pattern);
                 }
-                // Hits of one literal come in order: the first that does not overlap the last counted one counts.
+                // Hits of a pattern's words come in order: the first that does not overlap the last counted one counts.
                 if tally.matches == 0 || start >= tally.end {
                     *tally = Tally { matches: tally.matches + 1, end };
                 }
@@ -151,8 +152,8 @@ impl Matcher {
 
 /// What confirms that a literal's hit is its pattern's match.
 enum Confirm {
-    /// The folded literal is the whole pattern, perhaps between word boundaries: counted as found.
-    Literal { word_start: bool, word_end: bool },
+    /// The literals are all that the pattern matches, perhaps between word boundaries: counted as found.
+    Words { boundary_before: bool, boundary_after: bool },
     /// The regex counts.
     Regex(Regex),
 }
@@ -180,9 +181,9 @@ struct Pattern {
 impl Pattern {
     fn compile(spec: &Spec) -> Result<Self, PhraseError> {
         let hir = parse(spec)?;
-        match folded_literal(&hir) {
-            Some(FoldedLiteral { text, word_start, word_end }) => {
-                Ok(Self { confirm: Confirm::Literal { word_start, word_end }, literals: Some(vec![text]) })
+        match words(&hir) {
+            Some(Words { texts, boundary_before, boundary_after }) => {
+                Ok(Self { confirm: Confirm::Words { boundary_before, boundary_after }, literals: Some(texts) })
             }
             None => Ok(Self { confirm: Confirm::Regex(compile(spec)?), literals: required(&hir) }),
         }
