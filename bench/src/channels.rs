@@ -4,13 +4,17 @@ use crate::budget::{Bar, Figure};
 use crate::crowd::{self, precise};
 use crate::fleet::{self, Fleet, SHARDS, Shape};
 use crate::pipeline::megabytes;
-use anyhow::Result;
+use anyhow::{Context as _, Result};
 use clamor_bus::assignment::{AssignedChannel, Assignment};
-use clamor_testkit::{Needs, SimulatorOptions, SimulatorProcess, WorkerProcess, eventually};
+use clamor_testkit::{Needs, SimulatorOptions, SimulatorProcess, eventually};
 use std::time::{Duration, Instant};
 
-/// How long a silent pipeline is watched.
-const REST: Duration = Duration::from_secs(30);
+/// What the joins brought is committed by then, and the slow groups have had their turn.
+const SETTLED: Duration = Duration::from_secs(60);
+/// How long a silent pipeline is watched: longer than the slow groups' rhythm at rest.
+const REST: Duration = Duration::from_secs(150);
+/// How often it is looked whether something was written.
+const LOOK: Duration = Duration::from_millis(50);
 const JOINED_LIMIT: Duration = Duration::from_secs(300);
 
 /// Memory of ingest with 2,000 channels, and how long 10,000 take to join.
@@ -71,46 +75,52 @@ pub async fn rest() -> Result<Vec<Figure>> {
     let shape = Shape { channels: crowd::CHANNELS, redundancy: 1 };
     let fleet = Fleet::start(shape).await?;
     let workers = [("ingest", &fleet.ingest[0]), ("aggregate", &fleet.aggregate)];
-    // What the joins brought is committed, and the slow groups have had their turn.
-    tokio::time::sleep(2 * REST).await;
-    let before = Sample::take(&fleet, &workers.map(|(_, worker)| worker)).await?;
-    tokio::time::sleep(REST).await;
-    let after = Sample::take(&fleet, &workers.map(|(_, worker)| worker)).await?;
-    let share = |index: usize| (after.cpu[index] - before.cpu[index]).as_secs_f64() / REST.as_secs_f64() * 100.0;
-    let (busiest, percent) = (0..workers.len())
-        .map(|index| (workers[index].0, share(index)))
-        .fold(("", 0.0), |most, now| if now.1 > most.1 { now } else { most });
-    println!("at rest the busiest process is {busiest}");
-    let writes = (after.writes - before.writes) / f64::from(SHARDS) / (REST.as_secs_f64() / 5.0);
+    tokio::time::sleep(SETTLED).await;
+    let cpu = || workers.map(|(_, worker)| worker.cpu_time());
+    let before = cpu();
+    let writes = writes_per_second(&fleet).await?;
+    let mut busiest = ("", 0.0);
+    for ((name, _), (after, before)) in workers.iter().zip(cpu().into_iter().zip(before)) {
+        let percent = (after? - before?).as_secs_f64() / REST.as_secs_f64() * 100.0;
+        if percent > busiest.1 {
+            busiest = (name, percent);
+        }
+    }
+    println!("at rest the busiest process is {}", busiest.0);
     Ok(vec![
         Figure {
             name: "at rest, CPU of the busiest process",
             bar: Bar::AtMost(1.0),
-            measured: percent,
+            measured: busiest.1,
             unit: "% of a core",
             flink: "",
         },
         Figure {
             name: "at rest, transactions that write per shard in 5 s",
             bar: Bar::AtMost(1.0),
-            measured: writes,
+            measured: writes * 5.0 / f64::from(SHARDS),
             unit: "transactions",
             flink: "",
         },
     ])
 }
 
-/// What has been used up to now.
-struct Sample {
-    cpu: Vec<Duration>,
-    writes: f64,
-}
-
-impl Sample {
-    async fn take(fleet: &Fleet, workers: &[&WorkerProcess]) -> Result<Self> {
-        let cpu = workers.iter().map(|worker| worker.cpu_time()).collect::<Result<_>>()?;
-        // Only transactions that write take an id.
-        let writes = fleet::number(&fleet.store, "SELECT txid_snapshot_xmax(txid_current_snapshot())").await?;
-        Ok(Self { cpu, writes })
+/// Transactions that write, in a second: between two of them that are whole turns of the shards apart, because a shard
+/// more or less at the edges would be a tenth of what is measured.
+async fn writes_per_second(fleet: &Fleet) -> Result<f64> {
+    // Only transactions that write take an id.
+    let writes = async || fleet::number(&fleet.store, "SELECT txid_snapshot_xmax(txid_current_snapshot())").await;
+    let began = Instant::now();
+    let mut seen = vec![(began, writes().await?)];
+    while began.elapsed() < REST {
+        tokio::time::sleep(LOOK).await;
+        let now = writes().await?;
+        if seen.last().is_some_and(|last| now > last.1) {
+            seen.push((Instant::now(), now));
+        }
     }
+    let shards = f64::from(SHARDS);
+    let [_, first, rest @ ..] = seen.as_slice() else { anyhow::bail!("the shards do not commit at rest") };
+    let last = rest.iter().rfind(|write| (write.1 - first.1) % shards == 0.0).context("the shards commit too rarely")?;
+    Ok((last.1 - first.1) / (last.0 - first.0).as_secs_f64())
 }

@@ -53,7 +53,7 @@ pub fn measurements() -> Vec<Measurement> {
         measurement!("phrases", "recorded messages against 10,000 patterns", async { phrases::cost() }),
         measurement!("publish", "flooded sockets to acknowledged publishes, on one thread", publish::speed()),
         measurement!("joined", "2,000 and 10,000 channels joined", channels::joined()),
-        measurement!("rest", "a pipeline in which nobody speaks, a minute and a half", channels::rest()),
+        measurement!("rest", "a pipeline in which nobody speaks, three and a half minutes", channels::rest()),
         measurement!("latency", "a minute at 2,000 messages/s", latency::latency()),
         measurement!("sockets", "flooded sockets into Postgres", pipeline::sockets()),
         measurement!("bus", "3.6 million waiting messages into Postgres", pipeline::bus()),

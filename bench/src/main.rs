@@ -51,7 +51,9 @@ fn main() -> Result<ExitCode> {
         return Ok(ExitCode::SUCCESS);
     }
     if let Some(unknown) = cli.names.iter().find(|name| all.iter().all(|known| known.name != name.as_str())) {
-        anyhow::bail!("there is no measurement {unknown}: see --list");
+        let names: Vec<_> = all.iter().map(|known| known.name).collect();
+        eprintln!("there is no measurement {unknown}; there are: {}", names.join(", "));
+        return Ok(ExitCode::from(2));
     }
     let is_chosen = |one: &Measurement| match cli.names.as_slice() {
         [] => !one.only_by_name,

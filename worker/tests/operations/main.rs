@@ -7,5 +7,6 @@ mod elsewhere;
 mod full;
 mod metrics;
 mod pipeline;
+mod promises;
 mod tls;
 mod too_old;
