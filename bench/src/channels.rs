@@ -121,6 +121,7 @@ async fn writes_per_second(fleet: &Fleet) -> Result<f64> {
     }
     let shards = f64::from(SHARDS);
     let [_, first, rest @ ..] = seen.as_slice() else { anyhow::bail!("the shards do not commit at rest") };
-    let last = rest.iter().rfind(|write| (write.1 - first.1) % shards == 0.0).context("the shards commit too rarely")?;
+    let last =
+        rest.iter().rfind(|write| (write.1 - first.1) % shards == 0.0).context("the shards commit too rarely")?;
     Ok((last.1 - first.1) / (last.0 - first.0).as_secs_f64())
 }

@@ -8,16 +8,12 @@
 pub mod aggregate;
 pub mod cli;
 pub mod config;
-pub mod health;
-pub mod http;
 pub mod import;
 pub mod ingest;
-pub mod logging;
-pub mod metrics;
-pub mod process;
 pub mod program;
 pub mod protection;
-pub mod retry;
 pub mod roles;
 pub mod standalone;
 pub mod store;
+
+pub use clamor_process::{health, http, logging, metrics, process, retry};

@@ -6,6 +6,7 @@ use crate::cli::{Cli, Command};
 use crate::logging::{self, Sink};
 use crate::{import, roles, standalone};
 use anyhow::{Context, Result};
+use clamor_process::words;
 use clap::Parser;
 use std::process::ExitCode;
 
@@ -24,15 +25,6 @@ pub fn main() -> ExitCode {
     }
 }
 
-/// The error and its causes; many name their cause already.
-fn words(error: &anyhow::Error) -> String {
-    error.chain().map(ToString::to_string).fold(String::new(), |words, cause| match words {
-        words if words.is_empty() => cause,
-        words if words.contains(&cause) => words,
-        words => format!("{words}: {cause}"),
-    })
-}
-
 async fn run(cli: Cli) -> Result<()> {
     let Cli { command, log } = cli;
     match command {
@@ -49,17 +41,5 @@ async fn run(cli: Cli) -> Result<()> {
             logging::init(&log, Sink::Stderr)?;
             Box::pin(import::run(*args)).await
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_cause_is_said_once() {
-        let error = Err::<(), _>(anyhow::anyhow!("no such file")).context("failed to read x: no such file");
-        let error = error.context("failed to start").unwrap_err();
-        assert_eq!(words(&error), "failed to start: failed to read x: no such file");
     }
 }

@@ -10,21 +10,15 @@
 //!                                        └────── reports ──────┘             table ◄──────────┘
 //! ```
 
-pub mod control;
 pub mod data_dir;
-pub mod desired;
 pub mod lag;
 pub mod manifests;
 pub mod measures;
 pub mod options;
 mod parts;
-pub mod placement;
-pub mod planner;
 pub mod replay;
-pub mod reports;
 mod run;
 pub mod servers;
-mod silence;
 pub mod simulator;
 pub mod source;
 pub mod table;

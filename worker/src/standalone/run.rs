@@ -5,12 +5,10 @@
 //! drain:  planner stops writing ─► ingest publishes what it read ─► aggregate commits ─► simulator and servers stop
 //! ```
 
-use super::control::{self, ControlOptions};
 use super::data_dir::DataDir;
 use super::manifests::{Manifests, Outputs};
 use super::options::StandaloneArgs;
 use super::parts::Parts;
-use super::planner::Seen;
 use super::replay::Replay;
 use super::servers::{self, Servers};
 use super::simulator::{Addresses, Says, Simulator};
@@ -26,6 +24,8 @@ use crate::store::Retention;
 use crate::{retry, roles};
 use anyhow::{Context, Result};
 use clamor_bus::Bus;
+use clamor_planner::control::{self, ControlOptions};
+use clamor_planner::plan::Seen;
 use std::collections::BTreeSet;
 use std::io::{IsTerminal as _, Write as _};
 use std::net::SocketAddr;

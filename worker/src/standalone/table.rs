@@ -2,11 +2,11 @@
 //!
 //! Invariant: nothing that a chatter wrote reaches the terminal unless it is printable.
 
-use super::desired::Desired;
 use super::measures::Figures;
-use super::planner::Seen;
 use crate::aggregate::delta::ChannelId;
 use clamor_bus::report::ChannelState;
+use clamor_planner::desired::Desired;
+use clamor_planner::plan::Seen;
 use comfy_table::presets::UTF8_BORDERS_ONLY;
 use comfy_table::{Cell, CellAlignment, ContentArrangement, Table};
 use rustc_hash::FxHashMap;
@@ -181,9 +181,9 @@ fn clip(text: &str, width: usize) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::super::desired::DesiredChannel;
     use super::*;
     use clamor_bus::report::{ChannelReport, Report};
+    use clamor_planner::desired::DesiredChannel;
 
     fn desired(logins: &[&str]) -> Desired {
         let channel = |login: &&str| {

@@ -1,12 +1,12 @@
 //! Shows what goes on: a table redrawn in place on a terminal, a line of the log elsewhere.
 
-use super::desired::Desired;
 use super::lag::Lag;
 use super::measures::{self, Figures, Rates};
-use super::planner::Seen;
 use super::table::{self, View};
 use crate::aggregate::lags::ChannelLags;
 use crate::health::Health;
+use clamor_planner::desired::Desired;
+use clamor_planner::plan::Seen;
 use prometheus::Registry;
 use sqlx::PgPool;
 use std::collections::{BTreeMap, BTreeSet};

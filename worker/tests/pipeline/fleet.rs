@@ -3,12 +3,12 @@
 use clamor_bus::report::ChannelState;
 use clamor_bus::set::{PhraseSet, PhraseSpec};
 use clamor_bus::{Bus, BusConfig, StreamLimits};
+use clamor_planner::control::{self, ControlOptions};
+use clamor_planner::desired::{Desired, DesiredChannel};
+use clamor_planner::plan::Seen;
 use clamor_simulator::Ledger;
 use clamor_testkit::{Proxy, Servers, SimulatorOptions, SimulatorProcess, WorkerOptions, WorkerProcess, eventually};
 use clamor_worker::health::Health;
-use clamor_worker::standalone::control::{self, ControlOptions};
-use clamor_worker::standalone::desired::{Desired, DesiredChannel};
-use clamor_worker::standalone::planner::Seen;
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 use sqlx::{AssertSqlSafe, PgPool, Row};
 use std::str::FromStr;

@@ -6,11 +6,11 @@
 //! - The folder is one namespace. Of two objects of one kind and name the first file by name counts; of two
 //!   TrackedChannels for one login the first by name.
 
-use super::super::desired::Desired;
 use super::folder::Change;
 use super::wish::{self, Wish};
 use clamor_bus::set::PhraseSet;
 use clamor_crds::manifest::{self, Kind, ManifestError, Object, Reason};
+use clamor_planner::desired::Desired;
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
 

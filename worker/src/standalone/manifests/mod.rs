@@ -9,8 +9,8 @@ pub mod index;
 pub mod wish;
 
 use super::StandaloneError;
-use super::desired::{Desired, DesiredChannel};
 use crate::health::Health;
+use clamor_planner::desired::{Desired, DesiredChannel};
 use folder::Folder;
 use index::{Index, Resolved};
 use std::collections::BTreeSet;

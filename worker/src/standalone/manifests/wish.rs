@@ -1,10 +1,10 @@
 //! From a resource to what the planner and the aggregator are told.
 
-use super::super::desired::DesiredChannel;
 use clamor_bus::set::{ChannelScope, LabelOperator, LabelRequirement, LabelSelector, PhraseSpec};
 use clamor_chat::phrase::{self, Spec};
 use clamor_crds::manifest::Object;
 use clamor_crds::{Phrase, TrackedChannel, selector};
+use clamor_planner::desired::DesiredChannel;
 
 /// What one object asks for.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -1,6 +1,6 @@
 //! What instances have reported, and which of them still speak.
 
-use super::planner::Seen;
+use crate::plan::Seen;
 use clamor_bus::ReportChange;
 use clamor_bus::report::Report;
 use std::collections::BTreeMap;

@@ -3,8 +3,8 @@
 //! Their channels stay with them (a worker that is started again goes on at once, and the planner does not know whether
 //! it will be), so somebody must be told: the log once, readiness and with it the table for as long as it holds.
 
-use super::planner::Seen;
-use crate::health::Health;
+use crate::plan::Seen;
+use clamor_process::health::Health;
 use std::collections::BTreeSet;
 
 /// The slots, and which of them were silent at the last look.

@@ -6,8 +6,8 @@
 //! - A slot without an assignment keeps what it reports; the plan writes it down.
 //! - A channel is wanted since it was asked for; once a directive's plan says since when, that stays.
 
-use super::desired::{Desired, DesiredChannel};
-use super::placement::{Item, Placement, place};
+use crate::desired::{Desired, DesiredChannel};
+use crate::placement::{Item, Placement, place};
 use clamor_bus::assignment::{AssignedChannel, Assignment};
 use clamor_bus::report::{ChannelReport, Report};
 use clamor_bus::set::{Plan as ShardPlan, WantedChannel};

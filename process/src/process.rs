@@ -1,9 +1,9 @@
 //! What every role runs in: logs, metrics, health, the HTTP surface, and signals.
 
-use crate::config::HttpArgs;
 use crate::health::Health;
 use crate::http::HttpServer;
 use crate::metrics;
+use crate::settings::HttpArgs;
 use anyhow::Result;
 use prometheus::Registry;
 use std::net::SocketAddr;

@@ -9,17 +9,17 @@
 //! bus ─► what it has ───┘
 //! ```
 
-use super::desired::Desired;
-use super::placement::Placement;
-use super::planner::{Observed, Plan, Seen, plan};
-use super::reports::Reports;
-use super::silence::SilentSlots;
-use crate::health::Health;
-use crate::retry::backoff;
+use crate::desired::Desired;
+use crate::placement::Placement;
+use crate::plan::{Observed, Plan, Seen, plan};
+use crate::reports::Reports;
+use crate::silence::SilentSlots;
 use clamor_bus::assignment::Assignment;
 use clamor_bus::set::{Plan as ShardPlan, WantedChannel};
 use clamor_bus::{Bus, BusError, SetError, StreamLimits};
 use clamor_chat::wire::Directive;
+use clamor_process::health::Health;
+use clamor_process::retry::backoff;
 use futures::{FutureExt, StreamExt};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;

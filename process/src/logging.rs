@@ -1,6 +1,6 @@
 //! Log lines: for people on a terminal, JSON elsewhere.
 
-use crate::config::{LogArgs, LogFormat};
+use crate::settings::{LogArgs, LogFormat};
 use anyhow::{Context, Result};
 use std::fs::File;
 use std::io::{IsTerminal, stderr};
