@@ -25,7 +25,7 @@ mod streams;
 mod watch;
 
 pub use connect::{Bus, BusConfig, MINIMUM_SERVER};
-pub use control::ReportChange;
+pub use control::{Kept, ReportChange};
 pub use error::{BusError, SetError};
 pub use reader::{ShardReader, Start, StreamMessage};
 pub use streams::{Found, PublishAck, StreamLimits, StreamState};
