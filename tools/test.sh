@@ -72,7 +72,7 @@ cargo test --workspace --doc --profile "$profile" --quiet
 # faults, which take minutes, once.
 step "tests with PostgreSQL 18"
 CLAMOR_TEST_POSTGRES=18 cargo nextest run --workspace --cargo-profile "$profile" --test-threads "$threads" \
-    --filterset 'kind(test) & (package(clamor-worker) | package(clamor-testkit)) & not binary(ingest) & not (binary(pipeline) & test(/^faults::/))'
+    --filterset 'kind(test) & (package(clamor-worker) | package(clamor-testkit)) & not binary(ingest) & not binary(kube) & not (binary(pipeline) & test(/^faults::/))'
 step "tests with PostgreSQL 15, and all others"
 CLAMOR_TEST_POSTGRES=15 cargo nextest run --workspace --cargo-profile "$profile" --test-threads "$threads"
 step "done: target/$folder, all tests passed"

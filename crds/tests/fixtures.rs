@@ -1,45 +1,18 @@
 //! The fixtures: manifests that pass and manifests that are refused, as files, so that an API server can be held to
 //! the same ones.
 //!
-//! A document of `bad/` carries `# expect: <part of the message>`, which is found both here and in what the API server
-//! says. A document with `# before` stands when the next one is applied over it.
+//! [`fixture`] says what is written in them.
 
-use anyhow::{Context, Result, ensure};
+mod fixture;
+
+use anyhow::{Result, ensure};
 use clamor_crds::{
     definition,
     manifest::{Kind, ManifestError, Object, check},
 };
+use fixture::{Fixture, fixtures};
 use serde_json::Value;
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    fs,
-    path::{Path, PathBuf},
-};
-
-/// One document of a fixture.
-struct Fixture {
-    file: String,
-    text: String,
-    expect: Option<String>,
-    before: bool,
-}
-
-fn fixtures(folder: &str) -> Result<Vec<Fixture>> {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures").join(folder);
-    let mut paths: Vec<PathBuf> = fs::read_dir(folder)?.map(|entry| Ok(entry?.path())).collect::<Result<_>>()?;
-    paths.sort();
-    let mut fixtures = Vec::new();
-    for path in paths {
-        let file = path.file_name().context("a file")?.to_string_lossy().into_owned();
-        for text in fs::read_to_string(&path)?.split("---\n") {
-            let comment = |start: &str| text.lines().find_map(|line| line.strip_prefix(start).map(str::to_owned));
-            let (expect, before) = (comment("# expect: "), comment("# before").is_some());
-            fixtures.push(Fixture { file: file.clone(), text: text.to_owned(), expect, before });
-        }
-    }
-    ensure!(!fixtures.is_empty(), "no fixtures");
-    Ok(fixtures)
-}
+use std::collections::{BTreeMap, BTreeSet};
 
 /// Checks the documents in turn, each over the one before it where that says so.
 fn outcomes(fixtures: &[Fixture]) -> Vec<(&Fixture, Vec<Result<Object, ManifestError>>)> {

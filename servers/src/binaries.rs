@@ -72,8 +72,9 @@ impl Binaries {
     }
 }
 
-/// Folders that `tools/install.sh` may have filled.
-fn tools_dirs() -> Vec<PathBuf> {
+/// Folders that `tools/install.sh` may have filled, the preferred first.
+#[must_use]
+pub fn tools_dirs() -> Vec<PathBuf> {
     let asked = std::env::var_os("CLAMOR_TOOLS_DIR").map(PathBuf::from);
     let here = std::env::current_dir().ok().map(|dir| dir.join(".tools"));
     let program = std::env::current_exe().ok();

@@ -21,7 +21,7 @@ mod port;
 mod postgres;
 mod secret;
 
-pub use binaries::{Binaries, OLDEST_POSTGRES, PostgresBinaries};
+pub use binaries::{Binaries, OLDEST_POSTGRES, PostgresBinaries, tools_dirs};
 pub use child::{Child, ChildOptions, ExitStatus};
 pub use error::ServerError;
 pub use nats::{Nats, NatsAuth, NatsOptions, NatsTls};

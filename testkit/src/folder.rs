@@ -74,6 +74,20 @@ fn is_abandoned(dir: &Path) -> bool {
     File::open(dir.join(LOCK)).is_ok_and(|file| file.try_lock().is_ok())
 }
 
+/// Where tests keep what the next ones use: a place of this user's own that PostgreSQL's user can enter.
+pub(crate) fn kept_between_tests() -> Result<PathBuf> {
+    use std::os::unix::fs::{DirBuilderExt, MetadataExt};
+    let user = nix::unistd::Uid::effective();
+    let dir = std::env::temp_dir().join(format!("clamor-testkit-{user}"));
+    match std::fs::DirBuilder::new().mode(0o711).create(&dir) {
+        Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {}
+        made => made.with_context(|| format!("failed to make {}", dir.display()))?,
+    }
+    let found = std::fs::symlink_metadata(&dir).with_context(|| format!("failed to examine {}", dir.display()))?;
+    anyhow::ensure!(found.is_dir() && found.uid() == user.as_raw(), "{} is somebody else's", dir.display());
+    Ok(dir)
+}
+
 /// PostgreSQL's folder may lie elsewhere (see `clamor_servers::folder`): then it goes as well.
 pub(crate) fn remove_servers_folder(dir: &Path) {
     let elsewhere: Option<PathBuf> = clamor_servers::folder::elsewhere(&dir.join("postgres")).ok().flatten();

@@ -3,6 +3,7 @@
 //! - [`Servers`]: a nats-server and a PostgreSQL of the test's own, on free ports, in a folder that goes with it.
 //! - [`WorkerProcess`], [`SimulatorProcess`]: the real binaries, with kill -9, pause and an ordered end.
 //! - [`eventually`]: awaits a condition under a limit. No test sleeps for a fixed time.
+//! - [`kube`]: a Kubernetes control plane, shared by the tests or a test's own.
 //! - [`Proxy`], [`SmallDisk`], [`Chance`]: faults of networks and disks, and the seed that they are drawn from.
 //! - [`Listener`]: writes down what was said, message by message.
 //! - [`latency`]: prints a histogram.
@@ -13,6 +14,7 @@
 mod await_condition;
 mod chance;
 mod folder;
+pub mod kube;
 pub mod latency;
 mod listener;
 mod metrics;

@@ -3,7 +3,7 @@
 //! `CLAMOR_TEST_POSTGRES` names the major version to test on; the suite runs once on the oldest and once on the newest
 //! that is supported. Clusters are copied from a prepared one, so a start takes a fraction of a second.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
@@ -11,7 +11,7 @@ use clamor_servers::{Binaries, Nats, NatsAuth, NatsOptions, Postgres, PostgresOp
 use sqlx::{Connection, Executor, PgConnection};
 
 use crate::TestFolder;
-use crate::folder::remove_servers_folder;
+use crate::folder::{kept_between_tests, remove_servers_folder};
 
 /// The variable that names PostgreSQL's major version.
 const POSTGRES_VERSION: &str = "CLAMOR_TEST_POSTGRES";
@@ -68,7 +68,7 @@ impl Servers {
         nats_options.auth = NatsAuth::Open;
         let mut postgres_options = PostgresOptions::new(folder.path().join("postgres"));
         postgres_options.major = asked_version()?;
-        postgres_options.templates = Some(templates_dir()?);
+        postgres_options.templates = Some(kept_between_tests()?);
         // What a killed process has written is safe without it; only a power cut is not tested here. A test that measures
         // latency turns it on again.
         postgres_options.settings.push(("fsync".to_owned(), "off".to_owned()));
@@ -218,18 +218,4 @@ fn asked_version() -> Result<Option<u16>> {
         }
         _ => Ok(None),
     }
-}
-
-/// Where prepared clusters are kept between tests: a place of this user's own that PostgreSQL's user can enter.
-fn templates_dir() -> Result<PathBuf> {
-    use std::os::unix::fs::{DirBuilderExt, MetadataExt};
-    let user = nix::unistd::Uid::effective();
-    let dir = std::env::temp_dir().join(format!("clamor-testkit-{user}"));
-    match std::fs::DirBuilder::new().mode(0o711).create(&dir) {
-        Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {}
-        made => made.with_context(|| format!("failed to make {}", dir.display()))?,
-    }
-    let found = std::fs::symlink_metadata(&dir).with_context(|| format!("failed to examine {}", dir.display()))?;
-    anyhow::ensure!(found.is_dir() && found.uid() == user.as_raw(), "{} is somebody else's", dir.display());
-    Ok(dir)
 }
