@@ -1,6 +1,7 @@
 //! Assignments and reports: two key-value buckets between planner and workers.
 
 use crate::assignment::Assignment;
+use crate::packed::{pack, unpack};
 use crate::report::Report;
 use crate::set_store::ensure_sets;
 use crate::{Bus, BusError, watch::watch};
@@ -104,8 +105,8 @@ impl Bus {
     ) -> Result<u64, BusError> {
         let bucket = self.names().assignments_bucket();
         let action = || format!("write {slot} in bucket {bucket}");
-        let value = serde_json::to_vec(assignment).map_err(|error| BusError::request(action(), error))?;
-        let updated = self.bucket(&bucket).await?.update(slot, Bytes::from(value), expected).await;
+        let value = encode(assignment).map_err(|error| BusError::request(action(), error))?;
+        let updated = self.bucket(&bucket).await?.update(slot, value, expected).await;
         updated.map_err(|error| match error.kind() {
             kv::UpdateErrorKind::WrongLastRevision => BusError::Conflict { what: format!("assignment {slot}") },
             _ => BusError::request(action(), error),
@@ -178,9 +179,9 @@ impl Bus {
 
     async fn put<T: Serialize>(&self, bucket: String, key: &str, value: &T) -> Result<(), BusError> {
         let action = || format!("write {key} in bucket {bucket}");
-        let value = serde_json::to_vec(value).map_err(|error| BusError::request(action(), error))?;
+        let value = encode(value).map_err(|error| BusError::request(action(), error))?;
         let store = self.bucket(&bucket).await?;
-        store.put(key, Bytes::from(value)).await.map(drop).map_err(|error| BusError::request(action(), error))
+        store.put(key, value).await.map(drop).map_err(|error| BusError::request(action(), error))
     }
 
     async fn bucket(&self, name: &str) -> Result<kv::Store, BusError> {
@@ -193,9 +194,13 @@ fn report_key(slot: &str, instance: &str) -> String {
     format!("{slot}.{instance}")
 }
 
+fn encode<T: Serialize>(value: &T) -> std::io::Result<Bytes> {
+    pack(serde_json::to_vec(value)?)
+}
+
 fn decode<T: DeserializeOwned>(what: &str, key: &str, value: &[u8]) -> Result<T, BusError> {
-    serde_json::from_slice(value)
-        .map_err(|error| BusError::Undecodable { what: format!("{what} {key}"), reason: error.to_string() })
+    let decoded = unpack(value).and_then(|json| Ok(serde_json::from_slice(&json)?));
+    decoded.map_err(|error| BusError::Undecodable { what: format!("{what} {key}"), reason: error.to_string() })
 }
 
 fn decode_or_log<T: DeserializeOwned>(what: &str, key: &str, value: &[u8]) -> Option<T> {

@@ -17,6 +17,7 @@ mod connect;
 mod control;
 mod directive;
 mod error;
+mod packed;
 mod reader;
 pub mod report;
 pub mod set;

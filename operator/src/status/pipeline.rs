@@ -118,10 +118,17 @@ fn verdict(
     );
     match objects.pods.iter().find(|pod| !pod.trouble.is_empty()) {
         Some(pod) => {
-            Verdict::not_ready(Reason::WorkersUnavailable, format!("{told}; pod {}: {}", pod.name, pod.trouble))
+            Verdict::not_ready(told_reason(&pod.trouble), format!("{told}; pod {}: {}", pod.name, pod.trouble))
         }
         None => Verdict::reconciling(Reason::Progressing, told),
     }
+}
+
+/// A worker that gave up begins with the reason.
+fn told_reason(trouble: &str) -> Reason {
+    let reasons = [Reason::SecretMissing, Reason::SecretInvalid, Reason::BusRefused, Reason::StoreRefused];
+    let told = reasons.into_iter().find(|reason| trouble.contains(&format!("{reason}: ")));
+    told.unwrap_or(Reason::WorkersUnavailable)
 }
 
 fn bus_reason(reason: &str) -> Reason {

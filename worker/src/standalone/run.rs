@@ -155,7 +155,7 @@ async fn pipeline(
         let replay = Replay { recording, simulator, bus: bus.clone(), shards, pool, registry };
         parts.add_passing("replay", |stop| async move { Ok(replay.follow(stop).await?) });
     }
-    if let Some(twitch) = twitch(args, chat, simulator) {
+    if let Some(twitch) = twitch(args, chat, simulator)? {
         let below =
             || SpillOptions { dir: chat.dir(data.path()).join("spill"), limit_bytes: args.queue.spill_limit_bytes };
         let ingest = IngestOptions {
@@ -216,12 +216,12 @@ async fn simulator_ended(simulator: &mut Option<Simulator>) -> anyhow::Error {
 }
 
 /// `None`: no chat is read here.
-fn twitch(args: &StandaloneArgs, chat: &Chat, simulator: Option<Addresses>) -> Option<TwitchOptions> {
-    match (chat, simulator) {
+fn twitch(args: &StandaloneArgs, chat: &Chat, simulator: Option<Addresses>) -> Result<Option<TwitchOptions>> {
+    Ok(match (chat, simulator) {
         (_, Some(simulator)) => Some(TwitchOptions::simulator(simulator.irc.to_string())),
-        (Chat::Live, None) => Some((&args.irc).into()),
+        (Chat::Live, None) => Some(TwitchOptions::from_args(&args.irc)?),
         _ => None,
-    }
+    })
 }
 
 fn slots(args: &StandaloneArgs) -> BTreeSet<String> {
