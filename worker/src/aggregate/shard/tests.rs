@@ -1,11 +1,16 @@
 //! What a stream makes of a shard, and that a take-over makes the same of it.
 
 use super::*;
-use crate::aggregate::delta::{ChannelCounts, CoverageChange, EmoteCounts, PhraseCounts, WantedChange};
+use crate::aggregate::delta::{
+    ChannelCounts, CoverageChange, EmoteCounts, FastDelta, PhraseCounts, SlowDelta, WantedChange,
+};
 use crate::aggregate::plan::ActivePhrases;
+use crate::aggregate::uniques::AHEAD_MS;
 use clamor_bus::set::{PhraseSet, PhraseSpec, Plan, WantedChannel};
 use clamor_chat::key::{emote_id, phrase_id};
-use clamor_chat::wire;
+use clamor_chat::window;
+use clamor_chat::wire::event::Kind;
+use clamor_chat::wire::{self, Batch, Event};
 use std::collections::BTreeMap;
 
 mod late;
