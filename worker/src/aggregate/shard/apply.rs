@@ -237,12 +237,13 @@ impl Shard {
             return true;
         }
         let at_ms = event.sent_at_ms.min(self.stream_time_ms);
-        let covered = self.coverage.hear((instance, event.connection), event.channel_id, at_ms);
+        let since_ms = coverage::proven_since(event).min(self.stream_time_ms);
+        let since_ms = self.coverage.hear((instance, event.connection), event.channel_id, since_ms);
         match self.newest_lines.iter_mut().rev().find(|(connection, _)| *connection == event.connection) {
             Some((_, newest)) => *newest = at_ms.max(*newest),
             None => self.newest_lines.push((event.connection, at_ms)),
         }
-        covered
+        since_ms <= at_ms
     }
 
     /// A batch is a mark for its connections up to their newest lines, less the doubt.
