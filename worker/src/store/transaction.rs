@@ -24,8 +24,8 @@ use std::future::Future;
 use std::sync::PoisonError;
 use std::time::Duration;
 
-/// Attempts within one call: stale connections of the pool, changes of retention, a backend that the lease does not
-/// name yet. More than that is an outage, which is the caller's to wait for.
+/// Attempts within one call: stale connections of the pool, a missing partition, a backend that the lease does not name
+/// yet. More than that is an outage, which is the caller's to wait for.
 pub(super) const ATTEMPTS: usize = 12;
 /// A transaction that takes longer is given up; Postgres cancels each statement at 60 s.
 pub(super) const TRANSACTION_LIMIT: Duration = Duration::from_secs(90);
@@ -134,7 +134,9 @@ impl Store {
         let mut prepared = counts.prepare(retained);
         let mut careful = false;
         let mut last = None;
-        for _ in 0..ATTEMPTS {
+        let mut attempts = 0;
+        while attempts < ATTEMPTS {
+            attempts += 1;
             let periods = prepared.context.periods.iter().copied();
             self.inner.partitions.ensure(&self.inner.pool, periods).await?;
             let mut connection = self.acquire().await?;
@@ -143,6 +145,9 @@ impl Store {
                 Ok(Ended::Refused(refusal)) => return Ok(Err(refusal)),
                 Ok(Ended::Again) => {}
                 Ok(Ended::Changed(retained)) => {
+                    // We waited for who changed it, and may wait for its next step again: it gets on, and so comes to an
+                    // end. A sweep of retention takes more steps than we have attempts.
+                    attempts -= 1;
                     *self.inner.retained.lock().unwrap_or_else(PoisonError::into_inner) = retained;
                     prepared = counts.prepare(retained);
                 }
