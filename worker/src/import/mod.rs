@@ -20,6 +20,7 @@ mod file;
 pub mod json;
 pub mod open;
 pub mod order;
+mod patience;
 pub mod phrases;
 mod progress;
 pub mod read;

@@ -3,6 +3,7 @@
 use super::args::{ImportArgs, WholeChannel};
 use super::error::{FileError, ImportError};
 use super::file::Importer;
+use super::patience::patiently;
 use super::phrases::Phrases;
 use super::read::Stop;
 use super::summary::Summary;
@@ -36,7 +37,8 @@ pub async fn run(args: ImportArgs) -> Result<()> {
         connect_store(&process, &store, APPLICATION).await?
     };
     let Some(store) = store else { return Ok(()) };
-    let shards = shards(&store, wanted, dry_run).await?;
+    let found = patiently(&process.shutdown, async || shards(&store, wanted, dry_run).await).await?;
+    let Some(shards) = found else { return Ok(()) };
     let Some(phrases) = phrases(&process, manifests, plan, &bus, shards).await? else { return Ok(()) };
     let Some(lock) = lock(&process, &store, dry_run).await? else { return Ok(()) };
     let whole = whole_channel.map(|WholeChannel(span)| span);
@@ -44,7 +46,8 @@ pub async fn run(args: ImportArgs) -> Result<()> {
         Importer { store: store.clone(), shards, whole, phrases, dry_run, shutdown: process.shutdown.clone() };
     let failed = import_all(&importer, &files).await?;
     if !dry_run {
-        sum_up(&store, shards, &process.shutdown).await?;
+        let (owner, shutdown) = (rand::random(), &process.shutdown);
+        patiently(shutdown, async || sum_up(&store, shards, owner, shutdown).await).await?;
     }
     // Closing awaits every connection, the lock's too.
     drop((lock, importer));
@@ -64,7 +67,8 @@ async fn import_all(importer: &Importer, files: &[PathBuf]) -> Result<Option<(us
             break;
         }
         let error = match Box::pin(importer.import(file)).await {
-            Ok(summary) => match say(file, summary) {
+            Ok(None) => continue,
+            Ok(Some(summary)) => match say(file, summary) {
                 Some(error) => error.into(),
                 None => continue,
             },
@@ -161,8 +165,7 @@ async fn lock(process: &Process, store: &Store, dry_run: bool) -> Result<Option<
 
 /// Sums the windows that have ended. An aggregator does it for the shards that it owns; an importer that was killed while
 /// it did may still seem to own one, until its lease has run out.
-async fn sum_up(store: &Store, shards: u16, shutdown: &CancellationToken) -> Result<(), StoreError> {
-    let owner: u64 = rand::random();
+async fn sum_up(store: &Store, shards: u16, owner: u64, shutdown: &CancellationToken) -> Result<(), StoreError> {
     for shard in 0..shards {
         let claim = loop {
             match store.claim(shard, owner, false).await? {

@@ -196,7 +196,12 @@ impl Store {
             match self.attempt_import(&mut connection, step, &prepared, careful).await {
                 Ok(Ended::Committed { rows, refused }) => return Ok(prepared.committed(rows, refused)),
                 Ok(Ended::Covered(covered)) => return Ok(ImportOutcome::Covered(covered)),
-                Ok(Ended::Elsewhere) => return Ok(ImportOutcome::Elsewhere),
+                // Where an earlier call came through whose outcome could not be looked up, it is done.
+                Ok(Ended::Elsewhere) => {
+                    drop(connection);
+                    let is_done = self.standing(step).await? == step.to_bytes;
+                    return Ok(if is_done { prepared.committed(0, Vec::new()) } else { ImportOutcome::Elsewhere });
+                }
                 Ok(Ended::Retention(retained)) => {
                     *self.inner.retained.lock().unwrap_or_else(PoisonError::into_inner) = retained;
                     prepared = self.prepare_import(step, delta);
@@ -244,6 +249,10 @@ impl Store {
     /// The file's place, after whoever may still hold its row has ended.
     async fn place_after(&self, step: &ImportStep<'_>, pid: i32) -> Result<u64, StoreError> {
         self.end_backend(pid).await?;
+        self.standing(step).await
+    }
+
+    async fn standing(&self, step: &ImportStep<'_>) -> Result<u64, StoreError> {
         let mut connection = self.acquire().await?;
         let bytes: i64 = query_scalar("SELECT bytes FROM import_file WHERE file = $1 FOR UPDATE")
             .bind(step.file.cast_signed())
