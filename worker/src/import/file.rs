@@ -89,7 +89,7 @@ impl Importer {
             refused: 0,
         };
         let mut report = ProgressReport::new(path, reader.size, reader.read.clone());
-        let from = From { bytes, hash, young_ms, known_ms: kept.hours_ms, now_ms, whole };
+        let from = From { bytes, hash, young_ms, known_ms: kept.heard_ms, now_ms, whole };
         let (sender, chunks) = mpsc::channel(1);
         let reading = tokio::task::spawn_blocking(move || reader.run(from, &sender));
         let added = Box::pin(import.add(chunks, &mut report)).await;

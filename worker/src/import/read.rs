@@ -63,7 +63,7 @@ pub struct Tally {
     pub behind: u64,
     /// Lines outside of what the file was said to be whole for.
     pub outside: u64,
-    /// Lines of a time of which the store does not know any more who heard it.
+    /// Lines of a time of which the store does not know what was heard.
     pub forgotten: u64,
     /// Lines that are not chat.
     pub bad: u64,
@@ -156,7 +156,7 @@ pub struct From {
     pub hash: u128,
     /// What was said from here on is too young.
     pub young_ms: Millis,
-    /// Of the time before, the store has forgotten who heard what.
+    /// Of the time before, the store does not know what was heard.
     pub known_ms: Millis,
     /// The database's clock.
     pub now_ms: Millis,

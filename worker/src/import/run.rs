@@ -12,7 +12,7 @@ use crate::config::BusArgs;
 use crate::process::Process;
 use crate::retry;
 use crate::roles::{connect_bus, connect_store};
-use crate::store::{Class, CommitError, ImportLock, Store, StoreConfig, StoreError};
+use crate::store::{Claim, Class, CommitError, ImportLock, Store, StoreConfig, StoreError};
 use anyhow::{Result, bail};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -163,17 +163,10 @@ async fn lock(process: &Process, store: &Store, dry_run: bool) -> Result<Option<
     Ok(retry::until_ok("import", &process.health, &process.shutdown, attempt).await.map(Some))
 }
 
-/// Sums the windows that have ended. An aggregator does it for the shards that it owns; an importer that was killed while
-/// it did may still seem to own one, until its lease has run out.
+/// Sums the windows that have ended, where no aggregator does.
 async fn sum_up(store: &Store, shards: u16, owner: u64, shutdown: &CancellationToken) -> Result<(), StoreError> {
     for shard in 0..shards {
-        let claim = loop {
-            match store.claim(shard, owner, false).await? {
-                Some(claim) => break claim,
-                None if shutdown.is_cancelled() || store.has_aggregator().await? => return Ok(()),
-                None => tokio::time::sleep(LOOK_AGAIN).await,
-            }
-        };
+        let Some(claim) = claim(store, shard, owner, shutdown).await? else { return Ok(()) };
         loop {
             match store.roll_up(&claim, now_ms()).await {
                 Ok(0) | Err(CommitError::Fenced) => break,
@@ -188,4 +181,24 @@ async fn sum_up(store: &Store, shards: u16, owner: u64, shutdown: &CancellationT
         store.release(&claim).await?;
     }
     Ok(())
+}
+
+/// The shard; none: an aggregator has it, or told to stop. An importer that was killed here may still seem to own it, until
+/// its lease has run out. Only who is alive renews one.
+async fn claim(
+    store: &Store,
+    shard: u16,
+    owner: u64,
+    shutdown: &CancellationToken,
+) -> Result<Option<Claim>, StoreError> {
+    let before = store.leased_until(shard).await?;
+    loop {
+        if let Some(claim) = store.claim(shard, owner, false).await? {
+            return Ok(Some(claim));
+        }
+        if shutdown.is_cancelled() || store.leased_until(shard).await? != before {
+            return Ok(None);
+        }
+        tokio::time::sleep(LOOK_AGAIN).await;
+    }
 }
