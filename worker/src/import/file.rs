@@ -1,12 +1,14 @@
 //! The import of one file: reads ahead by a chunk, asks what others have heard, counts, commits.
 
+use super::beginning::Reader;
+use super::chunk::{Chunk, NAMED, Tally};
 use super::count::{Counting, Judged, question};
 use super::covered::{Covered, Span};
 use super::error::{FileError, ImportError};
 use super::patience::patiently;
 use super::phrases::Phrases;
 use super::progress::ProgressReport;
-use super::read::{Chunk, Ended, From, Reader, Stop, Tally};
+use super::read::{Ended, From, Stop};
 use super::summary::{Summary, moment, older_than_retention};
 use crate::aggregate::delta::{ChannelId, Millis};
 use crate::store::{ImportDelta, ImportOutcome, ImportStep, KeptFrom, Progress, RefusedRow, Store, StoreError};
@@ -206,7 +208,7 @@ impl FileImport<'_> {
     fn refused(&mut self, rows: &[RefusedRow]) {
         for row in rows {
             self.refused += 1;
-            if self.refused <= super::read::NAMED {
+            if self.refused <= NAMED {
                 tracing::error!(table = row.table, row = %row.row, "a row cannot be stored, all others are: {}", row.reason);
             }
         }

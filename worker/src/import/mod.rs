@@ -12,6 +12,8 @@
 //! ```
 
 mod args;
+pub mod beginning;
+pub mod chunk;
 pub mod count;
 pub mod covered;
 pub mod decode;

@@ -1,7 +1,8 @@
 //! What an import did, or would do, in words.
 
+use super::chunk::{BadLine, Tally};
 use super::count::Judged;
-use super::read::{BadLine, Stop, Tally};
+use super::read::Stop;
 use crate::aggregate::delta::{ChannelId, Millis};
 use crate::store::KeptFrom;
 use std::collections::BTreeMap;
