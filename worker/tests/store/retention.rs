@@ -152,7 +152,7 @@ async fn a_dropped_period_is_not_made_again() {
 }
 
 #[tokio::test]
-async fn who_listened_is_forgotten_with_the_hours_and_judged_no_further_back() {
+async fn who_listened_is_forgotten_with_the_hours_but_not_that_somebody_did() {
     let test = TestStore::new().await;
     let claim = test.claim().await;
     let long_ago = NOON - 100 * DAY;
@@ -176,7 +176,11 @@ async fn who_listened_is_forgotten_with_the_hours_and_judged_no_further_back() {
     test.store.apply_retention(&retention, now_ms).await.unwrap();
     let left = "SELECT concat_ws(' ', (SELECT count(*) FROM wanted), (SELECT count(*) FROM coverage),
         (SELECT count(*) FROM uncovered_line))";
-    assert_eq!(test.text(left).await, "1 1 1");
+    assert_eq!(test.text(left).await, "1 4 1");
+    // Channel 1: a line and an hour, channel 2: an hour.
+    let by_somebody = "SELECT string_agg(channel_id || ' ' || until - since, ', ' ORDER BY channel_id, since)
+        FROM coverage WHERE instance = 0 AND connection = 0";
+    assert_eq!(test.text(by_somebody).await, "1 00:00:00.001, 1 01:00:00, 2 01:00:00");
     let judged = "SELECT count(*) FROM gap WHERE since = (SELECT start_time FROM retained_from WHERE level = 'hour')";
     assert_eq!((test.number(judged).await, test.number(gaps).await), (1, 1));
 }
