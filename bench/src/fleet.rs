@@ -112,7 +112,9 @@ pub async fn servers(needs: Needs) -> Result<Servers> {
 /// # Errors
 /// When it cannot be run.
 pub fn ingest(slot: &str, servers: &Servers, simulator: &SimulatorProcess) -> Result<WorkerProcess> {
-    WorkerProcess::start(WorkerOptions::ingest(&worker()?, slot, servers, simulator))
+    let spill = servers.folder().join(format!("spill-{slot}"));
+    let options = WorkerOptions::ingest(&worker()?, slot, servers, simulator);
+    WorkerProcess::start(options.env("SPILL_DIR", spill.to_string_lossy()))
 }
 
 /// An aggregator of all shards.

@@ -18,10 +18,12 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 /// What waits in the bus for the aggregator: a minute at its bar.
 const WAITING: u64 = 3_600_000;
 const EVENTS: usize = 100;
-/// How long the sockets are flooded.
+/// How long the sockets are flooded, and with how many messages a second: twice the bar. Ingest reads faster than two cores
+/// can count, so without a limit most of it would only be spilled.
 const FLOOD: Duration = Duration::from_secs(30);
+const FLOOD_RATE: f64 = 80_000.0;
 
-/// Everything on the machine's cores, the simulator too: as fast as ingest reads, until all of it is committed.
+/// Everything on the machine's cores, the simulator too, until all that was said is committed.
 ///
 /// # Errors
 /// When a process fails.
@@ -31,7 +33,7 @@ pub async fn sockets() -> Result<Vec<Figure>> {
     let workers = || fleet.ingest.iter().chain([&fleet.aggregate]).map(|worker| &**worker);
     let idle = Used::now(workers(), &fleet.servers)?;
     // Without an end: an order of so many seconds goes on until all of them are said, at whatever rate.
-    fleet.simulator.post("/traffic", &json!({ "rate": 1e6, "wait_for_readers": true })).await?;
+    fleet.simulator.post("/traffic", &json!({ "rate": FLOOD_RATE, "wait_for_readers": true })).await?;
     tokio::time::sleep(FLOOD).await;
     fleet.simulator.stop_speaking().await?;
     let used = Used::now(workers(), &fleet.servers)?;

@@ -113,6 +113,7 @@ impl Config {
     }
 
     fn parse(text: &str) -> Result<Self> {
+        ensure!(!text.trim().is_empty(), "the file is empty: it must say at least workers.image and buses");
         let config: Self = serde_saphyr::from_str(text)?;
         let plain = |c: u8| c.is_ascii_lowercase() || c.is_ascii_digit() || c == b'-';
         let name = &config.cluster_name;

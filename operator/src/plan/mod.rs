@@ -152,3 +152,6 @@ pub struct Refused {
     /// For people.
     pub message: String,
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,211 @@
+use super::*;
+use crate::config::Config;
+use clamor_bus::assignment::{AssignedChannel, Assignment};
+use clamor_bus::report::{ChannelReport, ChannelState, Report};
+use clamor_crds::tracked_channel::Isolation;
+use clamor_crds::{ChatPipelineSpec, TrackedChannelSpec};
+use clamor_planner::plan::Seen;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use k8s_openapi::jiff::Timestamp;
+use proptest::prelude::*;
+use serde_json::json;
+
+fn config() -> Config {
+    let config = json!({"workers": {"image": "clamor:1"}, "buses": {"default": {"url": "nats://nats:4222"}}});
+    serde_json::from_value(config).unwrap()
+}
+
+fn pipeline(name: &str, age_s: i64, spec: &Value) -> Arc<ChatPipeline> {
+    let mut full = json!({"shards": 2, "store": {"secretRef": {"name": "db"}}});
+    full.as_object_mut().unwrap().extend(spec.as_object().unwrap().clone());
+    let spec: ChatPipelineSpec = serde_json::from_value(full).unwrap();
+    Arc::new(born(ChatPipeline::new(name, spec), age_s))
+}
+
+fn channel(name: &str, login: &str, age_s: i64) -> TrackedChannel {
+    born(TrackedChannel::new(name, TrackedChannelSpec::of(login)), age_s)
+}
+
+fn born<K: kube::Resource>(mut object: K, age_s: i64) -> K {
+    let meta = object.meta_mut();
+    meta.namespace = Some("n".to_owned());
+    meta.uid = Some(format!("uid-{}", meta.name.clone().unwrap_or_default()));
+    meta.creation_timestamp = Some(Time(Timestamp::from_second(1_000_000 - age_s).unwrap()));
+    object
+}
+
+fn world(workers: i32, channels: Vec<TrackedChannel>) -> Objects {
+    Objects {
+        namespace: "n".to_owned(),
+        pipelines: vec![pipeline("main", 10, &json!({"ingest": {"workers": workers, "capacity": {"channels": 3}}}))],
+        channels: channels.into_iter().map(Arc::new).collect(),
+        ..Objects::default()
+    }
+}
+
+/// What was planned, as the API server would show it.
+fn deployed(objects: &mut Objects, plan: &Plan) {
+    objects.deployments =
+        plan.deployments.values().map(|value| Arc::new(serde_json::from_value(value.clone()).unwrap())).collect();
+}
+
+fn standing<'a>(wanted: &'a Wanted, name: &str) -> &'a Standing {
+    &wanted.channels.iter().find(|channel| channel.object.name_any() == name).unwrap().standing
+}
+
+fn reason(wanted: &Wanted, name: &str) -> Option<Reason> {
+    match standing(wanted, name) {
+        Standing::Refused(reason, _) => Some(*reason),
+        Standing::Wanted | Standing::Suspended => None,
+    }
+}
+
+fn reads(slot: &str, logins: &[&str]) -> Seen {
+    let channel = |login: &&str| ChannelReport {
+        login: (*login).to_owned(),
+        channel_id: Some(1),
+        state: ChannelState::Joined,
+        messages_per_minute: 0.0,
+    };
+    let report = Report {
+        slot: slot.to_owned(),
+        instance: "1".to_owned(),
+        pod_uid: None,
+        started_at_ms: 0,
+        at_ms: 0,
+        revision: None,
+        draining: false,
+        problem: String::new(),
+        channels: logins.iter().map(channel).collect(),
+    };
+    Seen { report, fresh: true }
+}
+
+fn told(logins: &[&str]) -> Assignment {
+    let channels = logins.iter().map(|login| AssignedChannel { login: (*login).to_owned(), weight: 0 }).collect();
+    Assignment { revision: 1, channels }
+}
+
+#[test]
+fn each_slot_and_the_aggregators_have_a_deployment_that_the_pipeline_owns() {
+    let objects = world(2, vec![channel("one", "one", 5)]);
+    let wanted = wanted(&objects, &config());
+    let plan = plan(&objects, &wanted, &config(), None);
+    let names: Vec<_> = plan.deployments.keys().map(String::as_str).collect();
+    assert_eq!(names, ["main-aggregate", "main-ingest-0", "main-ingest-1"]);
+    for deployment in plan.deployments.values() {
+        assert_eq!(deployment["metadata"]["ownerReferences"][0]["uid"], "uid-main");
+    }
+    assert_eq!(wanted.desired.active().map(|(login, _)| login.as_str()).collect::<Vec<_>>(), ["one"]);
+}
+
+#[test]
+fn of_two_channels_for_a_login_the_persons_works_and_then_the_older() {
+    let mut discovered = channel("found", "one", 9);
+    let owner = json!({"apiVersion": "clamor.dev/v1alpha1", "kind": "ChannelDiscovery", "name": "d", "uid": "d"});
+    discovered.metadata.owner_references = Some(vec![serde_json::from_value(owner).unwrap()]);
+    let objects = world(1, vec![discovered, channel("younger", "one", 1), channel("older", "one", 5)]);
+    let wanted = wanted(&objects, &config());
+    assert_eq!(standing(&wanted, "older"), &Standing::Wanted);
+    assert_eq!(reason(&wanted, "younger"), Some(Reason::DuplicateChannel));
+    assert_eq!(reason(&wanted, "found"), Some(Reason::DuplicateChannel));
+}
+
+#[test]
+fn what_the_slots_cannot_hold_is_refused_by_age_and_a_dedicated_channel_takes_no_room() {
+    let mut own = channel("own", "own", 1);
+    own.spec.isolation = Isolation::Dedicated;
+    let mut two = channel("two", "two", 8);
+    two.spec.redundancy = 2;
+    let objects = world(1, vec![channel("one", "one", 9), two, channel("late", "late", 2), own]);
+    let wanted = wanted(&objects, &config());
+    assert_eq!(["one", "two", "own"].map(|name| reason(&wanted, name)), [None; 3]);
+    assert_eq!(reason(&wanted, "late"), Some(Reason::NoCapacity));
+    assert_eq!(wanted.slots.len(), 2);
+    assert_eq!(wanted.desired.channels["own"].own_slots.iter().next(), wanted.slots.iter().find(|s| s.contains("own")));
+}
+
+#[test]
+fn a_slot_goes_only_when_it_has_been_told_to_read_nothing_and_reads_nothing() {
+    let (config, channels) = (config(), vec![channel("one", "one", 5)]);
+    let mut objects = world(2, channels);
+    let before = wanted(&objects, &config);
+    let planned = plan(&objects, &before, &config, None);
+    deployed(&mut objects, &planned);
+    objects.pipelines = world(1, Vec::new()).pipelines;
+    let wanted = wanted(&objects, &config);
+    let slot = "main-ingest-1";
+    assert!(plan(&objects, &wanted, &config, None).surplus.is_empty(), "without a word from the bus");
+    let in_force = Some(Arc::clone(&wanted.desired));
+    let assigned = |logins: &[&str]| BTreeMap::from([(slot.to_owned(), told(logins))]);
+    for (view, goes) in [
+        (View { in_force: in_force.clone(), assigned: assigned(&["one"]), ..View::default() }, false),
+        (
+            View {
+                in_force: in_force.clone(),
+                assigned: assigned(&[]),
+                seen: vec![reads(slot, &["one"])],
+                ..View::default()
+            },
+            false,
+        ),
+        (
+            View {
+                in_force: in_force.clone(),
+                assigned: assigned(&[]),
+                seen: vec![reads(slot, &[])],
+                ..View::default()
+            },
+            true,
+        ),
+    ] {
+        let plan = plan(&objects, &wanted, &config, Some(&view));
+        assert_eq!(plan.surplus.contains(slot), goes);
+        assert_eq!(plan.deployments.contains_key(slot), !goes);
+    }
+}
+
+#[test]
+fn a_suspended_pipeline_keeps_its_aggregators_until_nobody_reads() {
+    let config = config();
+    let mut objects = world(1, vec![channel("one", "one", 5)]);
+    let before = wanted(&objects, &config);
+    let planned = plan(&objects, &before, &config, None);
+    deployed(&mut objects, &planned);
+    objects.pipelines = vec![pipeline("main", 10, &json!({"suspend": true}))];
+    let wanted = wanted(&objects, &config);
+    assert_eq!(reason(&wanted, "one"), Some(Reason::PipelineSuspended));
+    let view = View { in_force: Some(Arc::clone(&wanted.desired)), ..View::default() };
+    let plan_first = plan(&objects, &wanted, &config, Some(&view));
+    assert_eq!(plan_first.surplus, BTreeSet::from(["main-ingest-0".to_owned()]));
+    deployed(&mut objects, &plan_first);
+    let plan_last = plan(&objects, &wanted, &config, Some(&view));
+    assert_eq!(plan_last.surplus, BTreeSet::from(["main-aggregate".to_owned()]));
+}
+
+proptest! {
+    #[test]
+    fn one_picture_gives_one_plan_whatever_the_order(
+        drawn in proptest::collection::vec(("[a-c]{1,2}", 0_i64..5, any::<bool>(), 1_u8..4), 0..12),
+        workers in 1_i32..4,
+    ) {
+        let channels: Vec<TrackedChannel> = drawn
+            .into_iter()
+            .enumerate()
+            .map(|(index, (login, age, own, redundancy))| {
+                let mut channel = channel(&format!("c{index}"), &login, age);
+                channel.spec.redundancy = redundancy;
+                channel.spec.isolation = if own { Isolation::Dedicated } else { Isolation::Shared };
+                channel
+            })
+            .collect();
+        let forwards = world(workers, channels.clone());
+        let backwards = world(workers, channels.into_iter().rev().collect());
+        let (one, other) = (wanted(&forwards, &config()), wanted(&backwards, &config()));
+        prop_assert_eq!(&one.desired, &other.desired);
+        prop_assert_eq!(plan(&forwards, &one, &config(), None), plan(&backwards, &other, &config(), None));
+        // Of each login one works, and the shared ones fit.
+        let shared: usize = one.desired.active().filter(|(_, c)| c.own_slots.is_empty()).map(|(_, c)| c.redundancy).sum();
+        prop_assert!(shared <= 3 * usize::try_from(workers).unwrap());
+    }
+}
