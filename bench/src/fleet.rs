@@ -189,9 +189,8 @@ async fn plan(servers: &Servers, simulator: &SimulatorProcess, shape: Shape) -> 
         phrases: PhraseSet { phrases: DEFAULT_PHRASES.iter().map(|text| phrase(text)).collect() },
     };
     let (wishes, desired) = watch::channel(Arc::new(desired));
-    let (seen, _) = watch::channel(Arc::new(Vec::new()));
     let slots = SLOTS[..shape.redundancy].iter().map(|&slot| slot.to_owned()).collect();
-    let options = ControlOptions { bus, shards: SHARDS, limits, slots, elsewhere: true, desired, seen };
+    let (options, _) = ControlOptions::fixed(bus, SHARDS, limits, slots, true, desired);
     let shutdown = CancellationToken::new();
     tokio::spawn({
         let shutdown = shutdown.clone();

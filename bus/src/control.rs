@@ -1,17 +1,27 @@
 //! Assignments and reports: two key-value buckets between planner and workers.
 
 use crate::assignment::Assignment;
+use crate::packed::{pack, unpack};
 use crate::report::Report;
 use crate::set_store::ensure_sets;
 use crate::{Bus, BusError, watch::watch};
 use async_nats::jetstream::kv;
 use bytes::Bytes;
-use futures::{Stream, StreamExt};
+use futures::{Stream, StreamExt, TryStreamExt};
 use serde::{Serialize, de::DeserializeOwned};
 use std::time::Duration;
 
 /// A report that nobody renewed for so long is gone: the instance died without a word.
 const REPORT_MAX_AGE: Duration = Duration::from_secs(60);
+
+/// What the bus has for a slot.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Kept {
+    /// The key's revision, for the next compare-and-swap; 0: it was never written.
+    pub revision: u64,
+    /// Its assignment; absent: none was written, or it is not to be decoded.
+    pub assignment: Option<Assignment>,
+}
 
 /// A report that was written, or is gone.
 #[derive(Debug, Clone, PartialEq)]
@@ -74,7 +84,7 @@ impl Bus {
         })
     }
 
-    /// Writes a slot's whole assignment.
+    /// Writes a slot's whole assignment, whatever is there.
     ///
     /// # Errors
     /// A failed request, also where the bucket is gone (then [`Bus::ensure`] makes it again).
@@ -82,17 +92,53 @@ impl Bus {
         self.put(self.names().assignments_bucket(), slot, assignment).await
     }
 
-    /// A slot's assignment; `None`: none was written.
+    /// Writes a slot's whole assignment where the key still has the revision `expected` (0: it was never written). Gives
+    /// the new one.
     ///
     /// # Errors
-    /// A failed request, or [`BusError::Undecodable`].
-    pub async fn assignment(&self, slot: &str) -> Result<Option<Assignment>, BusError> {
+    /// [`BusError::Conflict`] where another planner wrote in between; otherwise as [`Bus::put_assignment`].
+    pub async fn replace_assignment(
+        &self,
+        slot: &str,
+        assignment: &Assignment,
+        expected: u64,
+    ) -> Result<u64, BusError> {
         let bucket = self.names().assignments_bucket();
-        let value = self.bucket(&bucket).await?.get(slot).await;
-        match value.map_err(|error| BusError::request(format!("read assignment {slot}"), error))? {
-            Some(value) => decode("assignment", slot, &value).map(Some),
-            None => Ok(None),
-        }
+        let action = || format!("write {slot} in bucket {bucket}");
+        let value = encode(assignment).map_err(|error| BusError::request(action(), error))?;
+        let updated = self.bucket(&bucket).await?.update(slot, value, expected).await;
+        updated.map_err(|error| match error.kind() {
+            kv::UpdateErrorKind::WrongLastRevision => BusError::Conflict { what: format!("assignment {slot}") },
+            _ => BusError::request(action(), error),
+        })
+    }
+
+    /// What the bus has for a slot. What does not decode is logged.
+    ///
+    /// # Errors
+    /// A failed request.
+    pub async fn assignment(&self, slot: &str) -> Result<Kept, BusError> {
+        let bucket = self.names().assignments_bucket();
+        let entry = self.bucket(&bucket).await?.entry(slot).await;
+        let entry = entry.map_err(|error| BusError::request(format!("read assignment {slot}"), error))?;
+        Ok(entry.map_or_else(Kept::default, |entry| {
+            let value = (entry.operation == kv::Operation::Put).then_some(entry.value);
+            Kept {
+                revision: entry.revision,
+                assignment: value.and_then(|value| decode_or_log("assignment", slot, &value)),
+            }
+        }))
+    }
+
+    /// The slots that have an assignment.
+    ///
+    /// # Errors
+    /// A failed request.
+    pub async fn assigned_slots(&self) -> Result<Vec<String>, BusError> {
+        let bucket = self.names().assignments_bucket();
+        let keys = self.bucket(&bucket).await?.keys().await;
+        let keys = keys.map_err(|error| BusError::request(format!("list bucket {bucket}"), error))?;
+        keys.try_collect().await.map_err(|error| BusError::request(format!("list bucket {bucket}"), error))
     }
 
     /// Writes an instance's report.
@@ -133,9 +179,9 @@ impl Bus {
 
     async fn put<T: Serialize>(&self, bucket: String, key: &str, value: &T) -> Result<(), BusError> {
         let action = || format!("write {key} in bucket {bucket}");
-        let value = serde_json::to_vec(value).map_err(|error| BusError::request(action(), error))?;
+        let value = encode(value).map_err(|error| BusError::request(action(), error))?;
         let store = self.bucket(&bucket).await?;
-        store.put(key, Bytes::from(value)).await.map(drop).map_err(|error| BusError::request(action(), error))
+        store.put(key, value).await.map(drop).map_err(|error| BusError::request(action(), error))
     }
 
     async fn bucket(&self, name: &str) -> Result<kv::Store, BusError> {
@@ -148,9 +194,13 @@ fn report_key(slot: &str, instance: &str) -> String {
     format!("{slot}.{instance}")
 }
 
+fn encode<T: Serialize>(value: &T) -> std::io::Result<Bytes> {
+    pack(serde_json::to_vec(value)?)
+}
+
 fn decode<T: DeserializeOwned>(what: &str, key: &str, value: &[u8]) -> Result<T, BusError> {
-    serde_json::from_slice(value)
-        .map_err(|error| BusError::Undecodable { what: format!("{what} {key}"), reason: error.to_string() })
+    let decoded = unpack(value).and_then(|json| Ok(serde_json::from_slice(&json)?));
+    decoded.map_err(|error| BusError::Undecodable { what: format!("{what} {key}"), reason: error.to_string() })
 }
 
 fn decode_or_log<T: DeserializeOwned>(what: &str, key: &str, value: &[u8]) -> Option<T> {

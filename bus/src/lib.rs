@@ -17,6 +17,7 @@ mod connect;
 mod control;
 mod directive;
 mod error;
+mod packed;
 mod reader;
 pub mod report;
 pub mod set;
@@ -25,7 +26,7 @@ mod streams;
 mod watch;
 
 pub use connect::{Bus, BusConfig, MINIMUM_SERVER};
-pub use control::ReportChange;
+pub use control::{Kept, ReportChange};
 pub use error::{BusError, SetError};
 pub use reader::{ShardReader, Start, StreamMessage};
 pub use streams::{Found, PublishAck, StreamLimits, StreamState};

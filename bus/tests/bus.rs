@@ -3,9 +3,9 @@
 
 use bytes::Bytes;
 use clamor_bus::assignment::{AssignedChannel, Assignment};
-use clamor_bus::report::Report;
+use clamor_bus::report::{ChannelReport, ChannelState, Report};
 use clamor_bus::set::{PhraseSet, Plan};
-use clamor_bus::{Bus, BusConfig, BusError, ReportChange, SetError, Start, StreamLimits};
+use clamor_bus::{Bus, BusConfig, BusError, Kept, ReportChange, SetError, Start, StreamLimits};
 use clamor_chat::subject::Kind;
 use clamor_chat::wire::{Directive, SCHEMA};
 use clamor_servers::{Binaries, Nats, NatsAuth, NatsOptions, NatsTls};
@@ -164,8 +164,9 @@ async fn assignments_and_reports_reach_who_watches_also_after_a_restart_of_the_s
     bus.put_assignment("a", &assigned(1)).await.unwrap();
     let mut assignments = bus.watch_assignment("a");
     assert_eq!(first(&mut assignments).await, assigned(1));
-    assert_eq!(bus.assignment("a").await.unwrap(), Some(assigned(1)));
-    assert_eq!(bus.assignment("b").await.unwrap(), None);
+    assert_eq!(bus.assignment("a").await.unwrap().assignment, Some(assigned(1)));
+    assert_eq!(bus.assignment("b").await.unwrap(), Kept::default());
+    assert_eq!(bus.assigned_slots().await.unwrap(), ["a"]);
 
     let report = Report {
         slot: "a".to_owned(),
@@ -193,6 +194,51 @@ async fn assignments_and_reports_reach_who_watches_also_after_a_restart_of_the_s
     written.await.unwrap();
     let seen = tokio::time::timeout(LIMIT, async { while assignments.next().await.unwrap() != assigned(2) {} });
     seen.await.unwrap();
+}
+
+#[tokio::test]
+async fn a_slot_of_twenty_thousand_channels_fits_into_an_assignment_and_a_report() {
+    let server = server(NatsAuth::Open).await;
+    let bus = bus(&server).await;
+    let logins: Vec<String> = (0..20_000_u64).map(|n| format!("c{:024}", n * 2_654_435_761 % 1_000_000_007)).collect();
+    let channels = logins.iter().map(|login| AssignedChannel { login: login.clone(), weight: 60 }).collect();
+    let assignment = Assignment { revision: 1, channels };
+    bus.replace_assignment("a", &assignment, 0).await.unwrap();
+    assert_eq!(bus.assignment("a").await.unwrap().assignment, Some(assignment));
+    let channels = logins.iter().zip(1..).map(|(login, id)| ChannelReport {
+        login: login.clone(),
+        channel_id: Some(id * 7_919),
+        state: ChannelState::Joined,
+        messages_per_minute: 12.5,
+    });
+    let report = Report {
+        slot: "a".to_owned(),
+        instance: "00000000000000ff".to_owned(),
+        pod_uid: None,
+        started_at_ms: 1,
+        at_ms: 2,
+        revision: Some(1),
+        draining: false,
+        problem: String::new(),
+        channels: channels.collect(),
+    };
+    bus.put_report(&report).await.unwrap();
+    assert_eq!(bus.reports().await.unwrap(), [report]);
+}
+
+#[tokio::test]
+async fn of_two_planners_the_one_that_knows_the_newest_assignment_writes_the_next() {
+    let server = server(NatsAuth::Open).await;
+    let bus = bus(&server).await;
+    let assigned = |revision| Assignment { revision, channels: Vec::new() };
+    let first = bus.replace_assignment("a", &assigned(1), 0).await.unwrap();
+    assert_eq!(bus.assignment("a").await.unwrap(), Kept { revision: first, assignment: Some(assigned(1)) });
+    let second = bus.replace_assignment("a", &assigned(2), first).await.unwrap();
+    for stale in [0, first] {
+        let refused = bus.replace_assignment("a", &assigned(3), stale).await.unwrap_err();
+        assert!(matches!(refused, BusError::Conflict { .. }), "{refused}");
+    }
+    assert_eq!(bus.assignment("a").await.unwrap(), Kept { revision: second, assignment: Some(assigned(2)) });
 }
 
 #[tokio::test]

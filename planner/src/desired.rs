@@ -3,7 +3,7 @@
 //! Invariant: logins are lower case and unique; phrases are sorted by name and compile.
 
 use clamor_bus::set::PhraseSet;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// Everything that is asked for.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -23,6 +23,8 @@ pub struct DesiredChannel {
     pub labels: BTreeMap<String, String>,
     /// How many slots hear it at once, at least 1.
     pub redundancy: usize,
+    /// Slots that read this channel and no other; empty: it shares those of the pipeline.
+    pub own_slots: BTreeSet<String>,
     /// Its owner does not want it read now.
     pub suspended: bool,
 }

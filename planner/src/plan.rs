@@ -21,8 +21,10 @@ const JOIN_COST: u64 = 60;
 pub struct Observed<'a> {
     /// What the manifests ask for.
     pub desired: &'a Desired,
-    /// The slots that there are.
+    /// The slots that share the channels.
     pub slots: &'a BTreeSet<String>,
+    /// Slots in which something runs of which nothing is known: nothing is written for them, and nothing is placed there.
+    pub mute: &'a BTreeSet<String>,
     /// What the bus has for each slot; a slot without a key is missing.
     pub assigned: &'a BTreeMap<String, Assignment>,
     /// What instances say.
@@ -124,13 +126,18 @@ fn placement(
     let items: Vec<Item<'_>> = observed
         .desired
         .active()
+        .filter(|(_, channel)| channel.own_slots.is_empty())
         .map(|(login, DesiredChannel { redundancy, .. })| Item {
             login,
             weight: weight(rates.get(login.as_str()).copied().unwrap_or(0)),
             redundancy: *redundancy,
         })
         .collect();
-    place(&items, observed.slots, &current)
+    let audible = observed.slots.difference(observed.mute).cloned().collect();
+    let mut placed = place(&items, &audible, &current);
+    let own = observed.desired.active().filter(|(_, channel)| !channel.own_slots.is_empty());
+    placed.extend(own.map(|(login, channel)| (login.clone(), channel.own_slots.clone())));
+    placed
 }
 
 fn assignments(
@@ -140,8 +147,9 @@ fn assignments(
     rates: &BTreeMap<&str, u32>,
 ) -> BTreeMap<String, Assignment> {
     let heard = heard(observed.reports);
+    let slots = observed.slots.iter().chain(held.keys()).chain(placed.values().flatten());
     let mut lists: BTreeMap<&String, BTreeSet<&String>> =
-        observed.slots.iter().chain(held.keys()).map(|slot| (slot, BTreeSet::new())).collect();
+        slots.filter(|slot| !observed.mute.contains(*slot)).map(|slot| (slot, BTreeSet::new())).collect();
     for (login, slots) in placed {
         for slot in slots {
             if let Some(list) = lists.get_mut(slot) {

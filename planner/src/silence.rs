@@ -7,21 +7,16 @@ use crate::plan::Seen;
 use clamor_process::health::Health;
 use std::collections::BTreeSet;
 
-/// The slots, and which of them were silent at the last look.
-#[derive(Debug)]
+/// Slots that were silent at the last look.
+#[derive(Debug, Default)]
 pub(super) struct SilentSlots {
-    slots: BTreeSet<String>,
     silent: BTreeSet<String>,
 }
 
 impl SilentSlots {
-    pub(super) fn of(slots: BTreeSet<String>) -> Self {
-        Self { slots, silent: BTreeSet::new() }
-    }
-
     /// Says what has changed since the last look.
-    pub(super) fn look(&mut self, seen: &[Seen], health: &Health) {
-        let silent: BTreeSet<String> = self.slots.iter().filter(|slot| !is_served(slot, seen)).cloned().collect();
+    pub(super) fn look(&mut self, slots: &BTreeSet<String>, seen: &[Seen], health: &Health) {
+        let silent: BTreeSet<String> = slots.iter().filter(|slot| !is_served(slot, seen)).cloned().collect();
         for slot in silent.difference(&self.silent) {
             let words = words(slot);
             tracing::warn!(slot, "slot {slot}: {words}");
@@ -71,12 +66,13 @@ mod tests {
     fn a_slot_is_silent_until_an_instance_of_it_speaks() {
         let health = Health::default();
         health.ready("planner");
-        let mut silence = SilentSlots::of(["a", "b"].map(str::to_owned).into());
-        silence.look(&[seen("a", true), seen("b", false)], &health);
+        let slots = ["a", "b"].map(str::to_owned).into();
+        let mut silence = SilentSlots::default();
+        silence.look(&slots, &[seen("a", true), seen("b", false)], &health);
         assert_eq!(health.waits(), [format!("slot b: {}", words("b"))]);
-        silence.look(&[seen("a", true), seen("b", false), seen("b", true)], &health);
+        silence.look(&slots, &[seen("a", true), seen("b", false), seen("b", true)], &health);
         assert!(health.waits().is_empty());
-        silence.look(&[], &health);
+        silence.look(&slots, &[], &health);
         assert_eq!(health.waits().len(), 2);
     }
 }

@@ -7,6 +7,7 @@ pub mod logging;
 pub mod metrics;
 pub mod process;
 pub mod retry;
+pub mod secret;
 pub mod settings;
 
 pub use process::Process;

@@ -1,6 +1,7 @@
 //! Settings that several programs share. Each is a flag with an environment variable of the same name; secrets come from
 //! files, never from the command line.
 
+use crate::secret::{SecretDir, SecretError};
 use clamor_bus::{BusConfig, StreamLimits};
 use clap::{Args, ValueEnum};
 use std::net::SocketAddr;
@@ -26,6 +27,11 @@ pub struct BusArgs {
     /// File that holds the password of NATS_USER
     #[arg(long, env = "NATS_PASSWORD_FILE", value_name = "FILE", requires = "nats_user")]
     pub nats_password_file: Option<PathBuf>,
+    /// Folder of a mounted Secret with nats.creds, or user and password, and ca.crt where the certificate needs it; in place
+    /// of the files above
+    #[arg(long, env = "NATS_SECRET_DIR", value_name = "FOLDER",
+        conflicts_with_all = ["nats_ca_file", "nats_creds_file", "nats_user", "nats_password_file"])]
+    pub nats_secret_dir: Option<PathBuf>,
     /// Name of the pipeline, from which the names of streams and buckets derive
     #[arg(long, env = "PIPELINE", default_value = "clamor")]
     pub pipeline: String,
@@ -33,17 +39,25 @@ pub struct BusArgs {
 
 impl BusArgs {
     /// What the bus needs, for a client of this name.
-    #[must_use]
-    pub fn to_config(&self, client_name: &str) -> BusConfig {
-        BusConfig {
-            url: self.nats_url.clone(),
+    ///
+    /// # Errors
+    /// What is wrong with the Secret.
+    pub fn to_config(&self, client_name: &str) -> Result<BusConfig, SecretError> {
+        let config = BusConfig {
             ca_file: self.nats_ca_file.clone(),
             creds_file: self.nats_creds_file.clone(),
             user: self.nats_user.clone(),
             password_file: self.nats_password_file.clone(),
-            pipeline: self.pipeline.clone(),
-            client_name: client_name.to_owned(),
+            ..BusConfig::open(self.nats_url.clone(), &self.pipeline, client_name)
+        };
+        let Some(dir) = &self.nats_secret_dir else { return Ok(config) };
+        let secret = SecretDir::open("NATS_SECRET_DIR", dir)?;
+        let ca_file = secret.file("ca.crt");
+        if let Some(creds) = secret.file("nats.creds") {
+            return Ok(BusConfig { ca_file, creds_file: Some(creds), ..config });
         }
+        let (user, password) = (secret.text("user")?, secret.required("password")?);
+        Ok(BusConfig { ca_file, user: Some(user), password_file: Some(password), ..config })
     }
 }
 

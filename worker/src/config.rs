@@ -5,6 +5,7 @@ pub use clamor_process::settings::{BusArgs, HttpArgs, LogArgs, LogFormat, Stream
 
 use crate::ingest::{IngestOptions, SpillOptions};
 use crate::store::{Retention, StoreConfig};
+use clamor_process::secret::{SecretDir, SecretError};
 use clap::Args;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -27,6 +28,11 @@ pub struct StoreArgs {
     /// PEM file of the authority that signed the server's certificate [default: the system's]
     #[arg(long, env = "DATABASE_CA_FILE", value_name = "FILE")]
     pub database_ca_file: Option<PathBuf>,
+    /// Folder of a mounted Secret with url, and password and ca.crt where the url does not say them; in place of the
+    /// address and files above
+    #[arg(long, env = "DATABASE_SECRET_DIR", value_name = "FOLDER",
+        conflicts_with_all = ["database_password_file", "database_ca_file"])]
+    pub database_secret_dir: Option<PathBuf>,
     /// Schema that holds the tables
     #[arg(long, env = "DATABASE_SCHEMA", default_value = "clamor")]
     pub database_schema: String,
@@ -34,16 +40,21 @@ pub struct StoreArgs {
 
 impl StoreArgs {
     /// What the store needs.
-    #[must_use]
-    pub fn to_config(&self, application_name: &str) -> StoreConfig {
-        StoreConfig {
-            url: self.database_url.clone(),
+    ///
+    /// # Errors
+    /// What is wrong with the Secret.
+    pub fn to_config(&self, application_name: &str) -> Result<StoreConfig, SecretError> {
+        let config = StoreConfig {
             password_file: self.database_password_file.clone(),
             ca_file: self.database_ca_file.clone(),
             schema: self.database_schema.clone(),
             application_name: application_name.to_owned(),
-            ..StoreConfig::new("")
-        }
+            ..StoreConfig::new(self.database_url.clone())
+        };
+        let Some(dir) = &self.database_secret_dir else { return Ok(config) };
+        let secret = SecretDir::open("DATABASE_SECRET_DIR", dir)?;
+        let (password_file, ca_file) = (secret.file("password"), secret.file("ca.crt"));
+        Ok(StoreConfig { url: secret.text("url")?, password_file, ca_file, ..config })
     }
 }
 
@@ -102,6 +113,9 @@ pub struct TwitchArgs {
     /// File that holds the OAuth token of TWITCH_LOGIN
     #[arg(long, env = "TWITCH_TOKEN_FILE", value_name = "FILE", requires = "twitch_login")]
     pub twitch_token_file: Option<PathBuf>,
+    /// Folder of a mounted Secret with login and token; in place of the login and file above
+    #[arg(long, env = "TWITCH_SECRET_DIR", value_name = "FOLDER", conflicts_with_all = ["twitch_login", "twitch_token_file"])]
+    pub twitch_secret_dir: Option<PathBuf>,
     /// JOINs that may be sent in 10 s; Twitch allows 20 to one address; 0: no limit, for a simulator
     #[arg(long, env = "JOIN_RATE", default_value_t = 20)]
     pub join_rate: u32,

@@ -2,14 +2,18 @@
 
 use crate::aggregate::{self, AggregateOptions};
 use crate::config::{BusArgs, HttpArgs, QueueArgs, RetentionArgs, StoreArgs, TwitchArgs, parse_slot};
-use crate::ingest::{self, IngestOptions};
+use crate::ingest::{self, IngestOptions, TwitchOptions};
 use crate::process::Process;
 use crate::retry;
-use crate::store::{Class, Store};
+use crate::store::{Class, Store, StoreError};
 use anyhow::Result;
-use clamor_bus::Bus;
+use clamor_bus::{Bus, BusError};
 use clap::Args;
-use std::time::Duration;
+use std::time::{Duration, Instant};
+
+/// How long a refused login or a missing Secret is waited for. Kubernetes brings a Secret into a pod within a minute, and a
+/// container that has ended is started again.
+const REFUSED_LIMIT: Duration = Duration::from_secs(20);
 
 /// Reads the channels of one slot.
 #[derive(Debug, Args)]
@@ -66,12 +70,16 @@ pub async fn ingest(args: IngestArgs) -> Result<()> {
     let Some(shards) = await_streams(&process, &bus).await else {
         return Ok(());
     };
+    let secret = async || TwitchOptions::from_args(&twitch);
+    let Some(twitch) = within_limit("twitch", &process, secret, |_| Some("")).await? else {
+        return Ok(());
+    };
     let options = IngestOptions {
         pod_uid,
         queue_bytes: queue.queue_bytes,
         spill: queue.spill(),
         drain_limit: Duration::from_secs(drain_limit),
-        ..IngestOptions::new(worker, bus, shards, (&twitch).into())
+        ..IngestOptions::new(worker, bus, shards, twitch)
     };
     Ok(ingest::run(options, process.registry, process.health, process.shutdown).await?)
 }
@@ -97,33 +105,68 @@ pub async fn aggregate(args: AggregateArgs) -> Result<()> {
 /// Connects to NATS for as long as it takes; `None`: shutdown came first.
 ///
 /// # Errors
-/// What another try cannot mend.
+/// What another try cannot mend, and a refusal that lasts.
 pub async fn connect_bus(process: &Process, args: &BusArgs, client_name: &str) -> Result<Option<Bus>> {
-    let config = args.to_config(client_name);
-    let attempt = async || match Bus::connect(&config).await {
-        Err(error) if error.is_transient() => Err(error),
+    let attempt = async || match Bus::connect(&args.to_config(client_name)?).await {
+        Err(error) if error.is_transient() => Err(anyhow::Error::from(error)),
         done => Ok(done),
     };
-    Ok(retry::until_ok("nats", &process.health, &process.shutdown, attempt).await.transpose()?)
+    let refusal = |error: &anyhow::Error| match error.downcast_ref::<BusError>() {
+        _ if args.nats_secret_dir.is_none() => None,
+        Some(BusError::Refused { .. } | BusError::File { .. }) => Some("BusRefused: "),
+        Some(_) => None,
+        None => Some(""),
+    };
+    Ok(within_limit("nats", process, attempt, refusal).await?.transpose()?)
 }
 
 /// Connects to Postgres for as long as it takes, and brings its schema up to date; `None`: shutdown came first.
 ///
 /// # Errors
-/// What another try cannot mend.
+/// What another try cannot mend, and a refusal that lasts.
 pub async fn connect_store(process: &Process, args: &StoreArgs, application_name: &str) -> Result<Option<Store>> {
-    let config = args.to_config(application_name);
     let attempt = async || {
+        let config = args.to_config(application_name)?;
         let migrated = async {
             let store = Store::connect(&config).await?;
             store.migrate().await.map(|()| store)
         };
         match migrated.await {
-            Err(error) if error.class() == Class::Retry => Err(error),
+            Err(error) if error.class() == Class::Retry => Err(anyhow::Error::from(error)),
             done => Ok(done),
         }
     };
-    Ok(retry::until_ok("postgres", &process.health, &process.shutdown, attempt).await.transpose()?)
+    let refusal = |error: &anyhow::Error| match error.downcast_ref::<StoreError>() {
+        _ if args.database_secret_dir.is_none() => None,
+        Some(StoreError::LoginRefused { .. }) => Some("StoreRefused: "),
+        Some(_) => None,
+        None => Some(""),
+    };
+    Ok(within_limit("postgres", process, attempt, refusal).await?.transpose()?)
+}
+
+/// Tries until it works; `None`: shutdown came first. With a mounted Secret a refusal that lasts ends the process: a container that waits cannot
+/// tell Kubernetes why, and one that has ended can. `refusal` gives the word before the error, which conditions of the
+/// resources begin with; none: it is no refusal, but an outage.
+async fn within_limit<T, E: std::fmt::Display>(
+    condition: &'static str,
+    process: &Process,
+    mut attempt: impl AsyncFnMut() -> Result<T, E>,
+    refusal: impl Fn(&E) -> Option<&'static str>,
+) -> Result<Option<T>> {
+    let mut refused_since: Option<Instant> = None;
+    let attempt = async || match attempt().await {
+        Ok(done) => Ok(Ok(done)),
+        Err(error) => {
+            let Some(word) = refusal(&error) else {
+                refused_since = None;
+                return Err(error);
+            };
+            let lasts = refused_since.get_or_insert_with(Instant::now).elapsed() >= REFUSED_LIMIT;
+            if lasts { Ok(Err(anyhow::anyhow!("{word}{error}"))) } else { Err(error) }
+        }
+    };
+    retry::until_ok(condition, &process.health, &process.shutdown, attempt).await.transpose()
 }
 
 /// Waits until a planner has made the streams; gives the shard count. `None`: shutdown came first.

@@ -5,6 +5,7 @@ use clamor_bus::report::ChannelState;
 struct World {
     desired: Desired,
     slots: BTreeSet<String>,
+    mute: BTreeSet<String>,
     assigned: BTreeMap<String, Assignment>,
     reports: Vec<Seen>,
     placed: Placement,
@@ -21,6 +22,7 @@ impl World {
         Self {
             desired,
             slots: slots.iter().map(|slot| (*slot).to_owned()).collect(),
+            mute: BTreeSet::new(),
             assigned: BTreeMap::new(),
             reports: Vec::new(),
             placed: Placement::new(),
@@ -33,6 +35,7 @@ impl World {
         plan(Observed {
             desired: &self.desired,
             slots: &self.slots,
+            mute: &self.mute,
             assigned: &self.assigned,
             reports: &self.reports,
             placed: &self.placed,
@@ -230,4 +233,37 @@ fn a_missing_report_parts_nothing() {
     world.step();
     world.placed.clear();
     assert_eq!(world.plan().assignments, BTreeMap::new());
+}
+
+#[test]
+fn a_dedicated_channel_moves_to_its_own_slots_and_back_without_a_break() {
+    let mut world = World::new(&["a"], &["one", "two"]);
+    world.step();
+    world.report("a", &[("one", ChannelState::Joined), ("two", ChannelState::Joined)]);
+    world.desired.channels.get_mut("one").unwrap().own_slots = BTreeSet::from(["own".to_owned()]);
+    world.step();
+    assert_eq!((world.logins("a"), world.logins("own")), (vec!["one", "two"], vec!["one"]));
+    world.report("own", &[("one", ChannelState::Joined)]);
+    world.step();
+    assert_eq!((world.logins("a"), world.logins("own")), (vec!["two"], vec!["one"]));
+    world.report("a", &[("two", ChannelState::Joined)]);
+    world.desired.channels.get_mut("one").unwrap().own_slots.clear();
+    world.step();
+    assert_eq!((world.logins("a"), world.logins("own")), (vec!["one", "two"], vec!["one"]));
+    world.report("a", &[("one", ChannelState::Joined), ("two", ChannelState::Joined)]);
+    world.step();
+    assert_eq!((world.logins("a"), world.logins("own")), (vec!["one", "two"], vec![]));
+}
+
+#[test]
+fn nothing_is_written_for_a_slot_that_runs_and_has_not_said_what_it_reads() {
+    let mut world = World::new(&["a", "b"], &["one", "two", "three"]);
+    world.mute = BTreeSet::from(["b".to_owned()]);
+    let plan = world.step();
+    assert_eq!(plan.assignments.keys().collect::<Vec<_>>(), ["a"]);
+    assert_eq!(world.logins("a"), ["one", "three", "two"]);
+    world.mute.clear();
+    world.report("b", &[("two", ChannelState::Joined)]);
+    world.step();
+    assert!(world.logins("b").contains(&"two"));
 }

@@ -31,7 +31,7 @@ pub async fn run(args: ImportArgs) -> Result<()> {
     let ImportArgs { files, dry_run, whole_channel, manifests, plan, shards: wanted, store, bus } = args;
     let process = Process::new("import")?;
     let store = if dry_run {
-        connect_unchanged(&process, &store.to_config(APPLICATION)).await?
+        connect_unchanged(&process, &store.to_config(APPLICATION)?).await?
     } else {
         connect_store(&process, &store, APPLICATION).await?
     };

@@ -2,6 +2,7 @@
 
 use crate::config::TwitchArgs;
 use clamor_bus::Bus;
+use clamor_process::secret::{SecretDir, SecretError};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -120,22 +121,31 @@ impl TwitchOptions {
     }
 }
 
-impl From<&TwitchArgs> for TwitchOptions {
-    fn from(args: &TwitchArgs) -> Self {
-        let TwitchArgs { twitch_address, twitch_tls, twitch_ca_file, twitch_login, twitch_token_file, join_rate } =
-            args;
-        let base = if *join_rate == 0 { Self::simulator("") } else { Self::default() };
-        Self {
-            address: twitch_address.clone(),
-            tls: *twitch_tls,
-            tls_ca_file: twitch_ca_file.clone(),
-            login: twitch_login.clone(),
-            token_file: twitch_token_file.clone(),
-            join_rate: *join_rate,
+impl TwitchOptions {
+    /// As the flags say.
+    ///
+    /// # Errors
+    /// What is wrong with the Secret. One without login and token is an application's: reading stays anonymous.
+    pub fn from_args(args: &TwitchArgs) -> Result<Self, SecretError> {
+        let base = if args.join_rate == 0 { Self::simulator("") } else { Self::default() };
+        let (mut login, mut token_file) = (args.twitch_login.clone(), args.twitch_token_file.clone());
+        if let Some(dir) = &args.twitch_secret_dir {
+            let secret = SecretDir::open("TWITCH_SECRET_DIR", dir)?;
+            if secret.file("login").is_some() || secret.file("token").is_some() {
+                (login, token_file) = (Some(secret.text("login")?), Some(secret.required("token")?));
+            }
+        }
+        Ok(Self {
+            address: args.twitch_address.clone(),
+            tls: args.twitch_tls,
+            tls_ca_file: args.twitch_ca_file.clone(),
+            login,
+            token_file,
+            join_rate: args.join_rate,
             // Who sets no limit to JOINs sets none to connections: that is no Twitch.
             connect_interval: base.connect_interval,
             answer_limit: base.answer_limit,
-        }
+        })
     }
 }
 

@@ -111,6 +111,7 @@ impl ServerArgs {
             nats_creds_file: self.nats_creds_file.clone(),
             nats_user: self.nats_user.clone(),
             nats_password_file: self.nats_password_file.clone(),
+            nats_secret_dir: None,
             pipeline,
         }
     }
@@ -122,6 +123,7 @@ impl ServerArgs {
             database_url,
             database_password_file: self.database_password_file.clone(),
             database_ca_file: self.database_ca_file.clone(),
+            database_secret_dir: None,
             database_schema,
         }
     }

@@ -25,13 +25,10 @@ use crate::{retry, roles};
 use anyhow::{Context, Result};
 use clamor_bus::Bus;
 use clamor_planner::control::{self, ControlOptions};
-use clamor_planner::plan::Seen;
 use std::collections::BTreeSet;
 use std::io::{IsTerminal as _, Write as _};
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::watch;
 use tokio::task::LocalSet;
 
 /// The slot that standalone serves itself.
@@ -114,27 +111,25 @@ async fn pipeline(
     }
 
     let lags = ChannelLags::default();
-    let seen = watch::Sender::new(Arc::new(Vec::<Seen>::new()));
+    let (control, view) = ControlOptions::fixed(
+        bus.clone(),
+        args.streams.shards,
+        args.streams.limits(),
+        slots(args),
+        !args.slots.is_empty(),
+        outputs.desired.subscribe(),
+    );
     let watch = Watch {
         pool: store.pool().clone(),
         registry: process.registry.clone(),
         lags: lags.clone(),
         health: process.health.clone(),
         desired: outputs.desired.subscribe(),
-        seen: seen.subscribe(),
+        view,
         problems: outputs.problems.subscribe(),
         banner: chat.banner().to_owned(),
         hints: hints(args, address),
         since_s: chat.is_recorded().then_some(0),
-    };
-    let control = ControlOptions {
-        bus: bus.clone(),
-        shards: args.streams.shards,
-        limits: args.streams.limits(),
-        slots: slots(args),
-        elsewhere: !args.slots.is_empty(),
-        desired: outputs.desired.subscribe(),
-        seen,
     };
     let options = AggregateOptions {
         bus: bus.clone(),
@@ -160,7 +155,7 @@ async fn pipeline(
         let replay = Replay { recording, simulator, bus: bus.clone(), shards, pool, registry };
         parts.add_passing("replay", |stop| async move { Ok(replay.follow(stop).await?) });
     }
-    if let Some(twitch) = twitch(args, chat, simulator) {
+    if let Some(twitch) = twitch(args, chat, simulator)? {
         let below =
             || SpillOptions { dir: chat.dir(data.path()).join("spill"), limit_bytes: args.queue.spill_limit_bytes };
         let ingest = IngestOptions {
@@ -221,12 +216,12 @@ async fn simulator_ended(simulator: &mut Option<Simulator>) -> anyhow::Error {
 }
 
 /// `None`: no chat is read here.
-fn twitch(args: &StandaloneArgs, chat: &Chat, simulator: Option<Addresses>) -> Option<TwitchOptions> {
-    match (chat, simulator) {
+fn twitch(args: &StandaloneArgs, chat: &Chat, simulator: Option<Addresses>) -> Result<Option<TwitchOptions>> {
+    Ok(match (chat, simulator) {
         (_, Some(simulator)) => Some(TwitchOptions::simulator(simulator.irc.to_string())),
-        (Chat::Live, None) => Some((&args.irc).into()),
+        (Chat::Live, None) => Some(TwitchOptions::from_args(&args.irc)?),
         _ => None,
-    }
+    })
 }
 
 fn slots(args: &StandaloneArgs) -> BTreeSet<String> {

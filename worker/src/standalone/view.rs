@@ -39,7 +39,7 @@ pub struct Watch {
     /// What is asked for.
     pub desired: watch::Receiver<Arc<Desired>>,
     /// What instances say.
-    pub seen: watch::Receiver<Arc<Vec<Seen>>>,
+    pub view: watch::Receiver<Arc<clamor_planner::control::View>>,
     /// What is wrong with manifests.
     pub problems: watch::Receiver<Arc<BTreeSet<String>>>,
     /// What kind of chat it is.
@@ -100,8 +100,9 @@ impl Watch {
     }
 
     async fn look(&self, known: &mut Known) -> View {
-        let (desired, seen) = (Arc::clone(&self.desired.borrow()), Arc::clone(&self.seen.borrow()));
-        let queried = tokio::time::timeout(QUERY_LIMIT, self.query(&ids(&seen), known)).await;
+        let (desired, planned) = (Arc::clone(&self.desired.borrow()), Arc::clone(&self.view.borrow()));
+        let seen = &planned.seen;
+        let queried = tokio::time::timeout(QUERY_LIMIT, self.query(&ids(seen), known)).await;
         if !matches!(queried, Ok(Ok(()))) {
             tracing::debug!(?queried, "failed to look at the store");
         }
@@ -111,7 +112,7 @@ impl Watch {
         let troubles = self.health.waits().into_iter().chain(problems.iter().cloned()).collect();
         View {
             banner: self.banner.clone(),
-            rows: table::rows(&desired, &seen, &known.figures, &known.emotes, &lags),
+            rows: table::rows(&desired, seen, &known.figures, &known.emotes, &lags),
             lag,
             troubles: shown(troubles),
             hints: self.hints.clone(),

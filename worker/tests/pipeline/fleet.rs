@@ -3,9 +3,8 @@
 use clamor_bus::report::ChannelState;
 use clamor_bus::set::{PhraseSet, PhraseSpec};
 use clamor_bus::{Bus, BusConfig, StreamLimits};
-use clamor_planner::control::{self, ControlOptions};
+use clamor_planner::control::{self, ControlOptions, View};
 use clamor_planner::desired::{Desired, DesiredChannel};
-use clamor_planner::plan::Seen;
 use clamor_simulator::Ledger;
 use clamor_testkit::{Proxy, Servers, SimulatorOptions, SimulatorProcess, WorkerOptions, WorkerProcess, eventually};
 use clamor_worker::health::Health;
@@ -79,7 +78,7 @@ pub(crate) struct Fleet {
     pub(crate) nats_proxy: Proxy,
     pub(crate) postgres_proxy: Proxy,
     pub(crate) wishes: watch::Sender<Arc<Desired>>,
-    seen: watch::Receiver<Arc<Vec<Seen>>>,
+    view: watch::Receiver<Arc<View>>,
     _planner: DropGuard,
     pub(crate) servers: Servers,
 }
@@ -101,7 +100,7 @@ impl Fleet {
         let options = options.flag("--channels", &setup.channels).flag("--chatters", &setup.chatters);
         let simulator = SimulatorProcess::start(options).await.unwrap();
         let bus = Bus::connect(&BusConfig::open(servers.nats_url(), PIPELINE, "planner")).await.unwrap();
-        let (wishes, seen, planner) = plan(&bus, &simulator, &setup).await;
+        let (wishes, view, planner) = plan(&bus, &simulator, &setup).await;
         let nats_proxy = Proxy::start(servers.nats().port()).await.unwrap();
         let postgres_proxy = Proxy::start(servers.postgres().port()).await.unwrap();
         let options = PgConnectOptions::from_str(&servers.database_url()).unwrap();
@@ -116,7 +115,7 @@ impl Fleet {
             nats_proxy,
             postgres_proxy,
             wishes,
-            seen,
+            view,
             _planner: planner,
             servers,
         };
@@ -185,8 +184,8 @@ impl Fleet {
     /// The instance of a slot that has joined every channel, as the store has its id.
     async fn joined_instance(&self, slot: usize, before: Option<i64>) -> i64 {
         eventually("every channel is joined", LIMIT, async || {
-            let seen = self.seen.borrow().clone();
-            let of_slot = seen.iter().filter(|seen| seen.fresh && seen.report.slot == SLOTS[slot]);
+            let view = self.view.borrow().clone();
+            let of_slot = view.seen.iter().filter(|seen| seen.fresh && seen.report.slot == SLOTS[slot]);
             let newest = of_slot.max_by_key(|seen| seen.report.started_at_ms).ok_or("no report")?;
             let instance = u64::from_str_radix(&newest.report.instance, 16).unwrap().cast_signed();
             let states = newest.report.channels.iter().map(|channel| channel.state);
@@ -270,7 +269,7 @@ pub(crate) fn phrase(name: &str, pattern: &str, exact: bool) -> PhraseSpec {
     }
 }
 
-type Planner = (watch::Sender<Arc<Desired>>, watch::Receiver<Arc<Vec<Seen>>>, DropGuard);
+type Planner = (watch::Sender<Arc<Desired>>, watch::Receiver<Arc<View>>, DropGuard);
 
 /// Plans for the slots until the guard is dropped.
 async fn plan(bus: &Bus, simulator: &SimulatorProcess, setup: &Setup) -> Planner {
@@ -280,10 +279,9 @@ async fn plan(bus: &Bus, simulator: &SimulatorProcess, setup: &Setup) -> Planner
     let desired = desired(&ledger, setup);
     assert_eq!(desired.channels.len(), setup.channels);
     let (wishes, desired) = watch::channel(Arc::new(desired));
-    let (seen, seen_reports) = watch::channel(Arc::new(Vec::new()));
     let slots = SLOTS[..setup.redundancy].iter().map(|&slot| slot.to_owned()).collect();
-    let options = ControlOptions { bus: bus.clone(), shards: SHARDS, limits, slots, elsewhere: true, desired, seen };
+    let (options, view) = ControlOptions::fixed(bus.clone(), SHARDS, limits, slots, true, desired);
     let shutdown = CancellationToken::new();
     tokio::spawn(control::run(options, Health::default(), shutdown.clone()));
-    (wishes, seen_reports, shutdown.drop_guard())
+    (wishes, view, shutdown.drop_guard())
 }

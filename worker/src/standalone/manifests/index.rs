@@ -7,10 +7,11 @@
 //!   TrackedChannels for one login the first by name.
 
 use super::folder::Change;
-use super::wish::{self, Wish};
+use super::unheeded::unheeded;
 use clamor_bus::set::PhraseSet;
 use clamor_crds::manifest::{self, Kind, ManifestError, Object, Reason};
 use clamor_planner::desired::Desired;
+use clamor_planner::wish::{self, Wish};
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -144,7 +145,7 @@ impl File {
 
 impl Resolved {
     fn add(&mut self, file: &str, object: &str, known: &Known) {
-        if let Some(note) = wish::unheeded(&known.object) {
+        if let Some(note) = unheeded(&known.object) {
             self.notes.insert(format!("{file}: {}/{object}: {note}", known.object.kind()));
         }
         match &known.wish {

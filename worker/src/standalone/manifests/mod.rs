@@ -6,7 +6,7 @@
 
 pub mod folder;
 pub mod index;
-pub mod wish;
+pub mod unheeded;
 
 use super::StandaloneError;
 use crate::health::Health;

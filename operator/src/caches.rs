@@ -1,0 +1,327 @@
+//! What the API server has, as far as it told us: an index by namespace of each kind, and which namespaces changed.
+//!
+//! Invariants:
+//! - An object that does not decode changes nothing: the last good one stays, and the watch goes on.
+//! - What is told again, or late, does not bring back an older object.
+//! - A list that begins anew replaces what was there only once it is complete.
+
+use crate::plan::names::{MANAGED_BY, PIPELINE_LABEL, SLOT_LABEL};
+use crate::plan::{Judged, Objects, PodView};
+use clamor_crds::{ChatPipeline, Phrase, TrackedChannel};
+use clamor_process::health::Health;
+use futures::StreamExt as _;
+use k8s_openapi::api::apps::v1::Deployment;
+use k8s_openapi::api::core::v1::Pod;
+use kube::core::DeserializeGuard;
+use kube::runtime::WatchStreamExt as _;
+use kube::runtime::watcher::{self, Event, watcher};
+use kube::{Api, Client, Resource, ResourceExt as _};
+use serde::de::DeserializeOwned;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::fmt::Debug;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use tokio::sync::Notify;
+use tokio_util::task::AbortOnDropHandle;
+
+/// The objects of one kind, by namespace and name.
+#[derive(Debug)]
+pub struct Index<K>(Mutex<HashMap<String, BTreeMap<String, Arc<K>>>>);
+
+impl<K> Default for Index<K> {
+    fn default() -> Self {
+        Self(Mutex::default())
+    }
+}
+
+impl<K> Index<K> {
+    /// Those of a namespace, by name.
+    #[must_use]
+    pub fn of(&self, namespace: &str) -> Vec<Arc<K>> {
+        self.locked().get(namespace).map(|objects| objects.values().cloned().collect()).unwrap_or_default()
+    }
+
+    fn locked(&self) -> MutexGuard<'_, HashMap<String, BTreeMap<String, Arc<K>>>> {
+        // A panic while it is held leaves a map that is still whole.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Namespaces in which something changed since they were taken.
+#[derive(Debug, Default)]
+pub struct Dirty {
+    namespaces: Mutex<BTreeSet<String>>,
+    notify: Notify,
+}
+
+impl Dirty {
+    fn mark(&self, namespace: &str) {
+        let mut namespaces = self.namespaces.lock().unwrap_or_else(PoisonError::into_inner);
+        if !namespaces.contains(namespace) {
+            namespaces.insert(namespace.to_owned());
+        }
+        drop(namespaces);
+        self.notify.notify_one();
+    }
+
+    /// Waits for a change, and takes the namespaces.
+    pub async fn take(&self) -> BTreeSet<String> {
+        loop {
+            let taken = std::mem::take(&mut *self.namespaces.lock().unwrap_or_else(PoisonError::into_inner));
+            if !taken.is_empty() {
+                return taken;
+            }
+            self.notify.notified().await;
+        }
+    }
+}
+
+/// All that is watched.
+#[derive(Debug, Default)]
+pub struct Caches {
+    pipelines: Index<ChatPipeline>,
+    channels: Index<TrackedChannel>,
+    phrases: Index<Phrase>,
+    deployments: Index<Deployment>,
+    pods: Index<Pod>,
+    /// Where something changed.
+    pub dirty: Dirty,
+}
+
+/// The watches; they end with it.
+#[derive(Debug)]
+pub struct Watches(#[expect(dead_code, reason = "held")] Vec<AbortOnDropHandle<()>>);
+
+impl Caches {
+    /// Watches these namespaces; none: all.
+    pub fn watch(self: &Arc<Self>, client: &Client, namespaces: &[String], health: &Health) -> Watches {
+        let everywhere = [String::new()];
+        let namespaces = if namespaces.is_empty() { &everywhere } else { namespaces };
+        let mut watches = Vec::new();
+        for namespace in namespaces {
+            let ours = watcher::Config::default().labels(&format!("{}={}", MANAGED_BY.0, MANAGED_BY.1));
+            let all = watcher::Config::default;
+            watches.push(self.follow(client, namespace, all(), health, |caches| &caches.pipelines));
+            watches.push(self.follow(client, namespace, all(), health, |caches| &caches.channels));
+            watches.push(self.follow(client, namespace, all(), health, |caches| &caches.phrases));
+            watches.push(self.follow(client, namespace, ours.clone(), health, |caches| &caches.deployments));
+            watches.push(self.follow(client, namespace, ours, health, |caches| &caches.pods));
+        }
+        Watches(watches)
+    }
+
+    fn follow<K>(
+        self: &Arc<Self>,
+        client: &Client,
+        namespace: &str,
+        config: watcher::Config,
+        health: &Health,
+        index: fn(&Self) -> &Index<K>,
+    ) -> AbortOnDropHandle<()>
+    where
+        K: Resource<DynamicType = (), Scope = k8s_openapi::NamespaceResourceScope>,
+        K: DeserializeOwned + Clone + Debug + Send + Sync + 'static,
+    {
+        let api: Api<DeserializeGuard<K>> =
+            if namespace.is_empty() { Api::all(client.clone()) } else { Api::namespaced(client.clone(), namespace) };
+        let condition = format!("watch {} {namespace}", K::plural(&())).trim_end().to_owned();
+        health.waiting_for(condition.clone(), "the list is not complete yet");
+        let (caches, health, scope) = (Arc::clone(self), health.clone(), namespace.to_owned());
+        AbortOnDropHandle::new(tokio::spawn(async move {
+            let mut events = watcher(api, config).default_backoff().boxed();
+            let mut listing: Vec<K> = Vec::new();
+            while let Some(event) = events.next().await {
+                match event {
+                    Ok(Event::Init) => listing.clear(),
+                    Ok(Event::InitApply(guard)) => listing.extend(decoded(guard, index(&caches))),
+                    Ok(Event::InitDone) => {
+                        replace(index(&caches), std::mem::take(&mut listing), &scope, &caches.dirty);
+                        health.ready(condition.clone());
+                    }
+                    Ok(Event::Apply(guard)) => {
+                        if let Some(object) = decoded(guard, index(&caches)) {
+                            apply(index(&caches), object, &caches.dirty);
+                        }
+                    }
+                    Ok(Event::Delete(guard)) => delete(index(&caches), guard.meta(), &caches.dirty),
+                    Err(error) => tracing::warn!(kind = %K::kind(&()), "a watch was interrupted: {error}"),
+                }
+            }
+        }))
+    }
+
+    /// All objects of a namespace. `judged` keeps what compiling its phrases came to.
+    #[must_use]
+    pub fn objects(&self, namespace: &str, judged: &mut BTreeMap<String, Judged>) -> Objects {
+        let phrases = self.phrases.of(namespace);
+        judged.retain(|name, _| phrases.iter().any(|phrase| phrase.name_any() == *name));
+        let judge = |phrase: Arc<Phrase>| {
+            let name = phrase.name_any();
+            let known = judged.get(&name).filter(|known| known.object.spec == phrase.spec);
+            let judged_now = match known {
+                Some(known) => Judged { object: phrase, wish: known.wish.clone() },
+                None => Judged::of(phrase),
+            };
+            judged.insert(name, judged_now.clone());
+            judged_now
+        };
+        Objects {
+            namespace: namespace.to_owned(),
+            pipelines: self.pipelines.of(namespace),
+            channels: self.channels.of(namespace),
+            phrases: phrases.into_iter().map(judge).collect(),
+            deployments: self.deployments.of(namespace),
+            pods: self.pods.of(namespace).iter().map(|pod| pod_view(pod)).collect(),
+        }
+    }
+}
+
+/// The object; of one that does not decode the last good one.
+fn decoded<K>(guard: DeserializeGuard<K>, index: &Index<K>) -> Option<K>
+where
+    K: Resource<DynamicType = ()> + Clone,
+{
+    match guard.0 {
+        Ok(mut object) => {
+            object.meta_mut().managed_fields = None;
+            Some(object)
+        }
+        Err(invalid) => {
+            let (namespace, name) =
+                (invalid.metadata.namespace.unwrap_or_default(), invalid.metadata.name.unwrap_or_default());
+            tracing::warn!(kind = %K::kind(&()), namespace, name, "an object does not decode: {}", invalid.error);
+            let known = index.locked().get(&namespace).and_then(|objects| objects.get(&name)).cloned();
+            known.map(|known| known.as_ref().clone())
+        }
+    }
+}
+
+fn replace<K: Resource<DynamicType = ()>>(index: &Index<K>, objects: Vec<K>, scope: &str, dirty: &Dirty) {
+    let mut fresh: HashMap<String, BTreeMap<String, Arc<K>>> = HashMap::new();
+    for object in objects {
+        let (namespace, name) = (object.namespace().unwrap_or_default(), object.name_any());
+        fresh.entry(namespace).or_default().insert(name, Arc::new(object));
+    }
+    let mut index = index.locked();
+    let in_scope: Vec<String> =
+        index.keys().filter(|namespace| scope.is_empty() || *namespace == scope).cloned().collect();
+    for namespace in in_scope {
+        index.remove(&namespace);
+        dirty.mark(&namespace);
+    }
+    for (namespace, objects) in fresh {
+        dirty.mark(&namespace);
+        index.insert(namespace, objects);
+    }
+}
+
+fn apply<K: Resource<DynamicType = ()>>(index: &Index<K>, object: K, dirty: &Dirty) {
+    let (namespace, name) = (object.namespace().unwrap_or_default(), object.name_any());
+    let mut index = index.locked();
+    let objects = index.entry(namespace.clone()).or_default();
+    if objects.get(&name).is_some_and(|known| is_older(object.meta(), known.meta())) {
+        return;
+    }
+    objects.insert(name, Arc::new(object));
+    dirty.mark(&namespace);
+}
+
+fn delete<K: Resource<DynamicType = ()>>(
+    index: &Index<K>,
+    meta: &k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta,
+    dirty: &Dirty,
+) {
+    let (namespace, name) = (meta.namespace.clone().unwrap_or_default(), meta.name.clone().unwrap_or_default());
+    let mut index = index.locked();
+    let Some(objects) = index.get_mut(&namespace) else { return };
+    if objects.get(&name).is_some_and(|known| known.meta().uid == meta.uid) {
+        objects.remove(&name);
+        dirty.mark(&namespace);
+    }
+    if objects.is_empty() {
+        index.remove(&namespace);
+    }
+}
+
+/// Whether this is an earlier state of the same object. Resource versions are numbers that grow, since Kubernetes 1.35 by
+/// promise (KEP-5504) and before by etcd's nature.
+fn is_older(
+    meta: &k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta,
+    known: &k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta,
+) -> bool {
+    let version = |meta: &k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta| {
+        meta.resource_version.as_deref().and_then(|version| version.parse::<u64>().ok())
+    };
+    meta.uid == known.uid && version(meta).zip(version(known)).is_some_and(|(new, old)| new < old)
+}
+
+fn pod_view(pod: &Pod) -> PodView {
+    let label = |key: &str| pod.labels().get(key).cloned();
+    let status = pod.status.as_ref();
+    let containers = status.and_then(|status| status.container_statuses.as_deref()).unwrap_or_default();
+    let running = containers.iter().any(|c| c.state.as_ref().is_some_and(|state| state.running.is_some()));
+    let trouble = containers.iter().find_map(|container| {
+        let state = container.state.as_ref()?;
+        let ended = container.last_state.as_ref().and_then(|state| state.terminated.as_ref());
+        let said = ended.and_then(|ended| ended.message.as_deref()).and_then(|message| message.lines().last());
+        let reason = state.waiting.as_ref().and_then(|waiting| waiting.reason.clone())?;
+        // Being made is no trouble.
+        (reason != "ContainerCreating" && reason != "PodInitializing").then(|| match said {
+            Some(said) => format!("{reason}: {said}"),
+            None => reason,
+        })
+    });
+    let unschedulable = || {
+        let conditions = status.and_then(|status| status.conditions.as_deref()).unwrap_or_default();
+        let scheduled = conditions.iter().find(|c| c.type_ == "PodScheduled" && c.status == "False")?;
+        Some(format!("{}: {}", scheduled.reason.as_deref().unwrap_or("Unscheduled"), scheduled.message.as_deref()?))
+    };
+    PodView {
+        name: pod.name_any(),
+        pipeline: label(PIPELINE_LABEL).unwrap_or_default(),
+        slot: label(SLOT_LABEL),
+        running,
+        trouble: trouble.or_else(unschedulable).unwrap_or_default(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn channel(name: &str, uid: &str, version: &str) -> TrackedChannel {
+        let mut channel = TrackedChannel::new(name, clamor_crds::TrackedChannelSpec::of(name));
+        let meta = channel.meta_mut();
+        meta.namespace = Some("n".to_owned());
+        meta.uid = Some(uid.to_owned());
+        meta.resource_version = Some(version.to_owned());
+        channel
+    }
+
+    fn versions(index: &Index<TrackedChannel>) -> Vec<String> {
+        index.of("n").iter().map(|channel| channel.resource_version().unwrap()).collect()
+    }
+
+    #[test]
+    fn a_stale_or_repeated_event_changes_nothing_and_another_object_of_the_name_does() {
+        let (index, dirty) = (Index::default(), Dirty::default());
+        apply(&index, channel("a", "1", "10"), &dirty);
+        apply(&index, channel("a", "1", "9"), &dirty);
+        assert_eq!(versions(&index), ["10"]);
+        delete(&index, channel("a", "0", "11").meta(), &dirty);
+        assert_eq!(versions(&index), ["10"]);
+        apply(&index, channel("a", "2", "5"), &dirty);
+        assert_eq!(versions(&index), ["5"]);
+        delete(&index, channel("a", "2", "6").meta(), &dirty);
+        assert!(index.of("n").is_empty());
+    }
+
+    #[test]
+    fn a_new_list_replaces_the_old_one_in_its_scope() {
+        let (index, dirty) = (Index::default(), Dirty::default());
+        replace(&index, vec![channel("a", "1", "1"), channel("b", "2", "1")], "", &dirty);
+        replace(&index, vec![channel("b", "2", "3")], "other", &dirty);
+        assert_eq!(versions(&index), ["3"]);
+        replace(&index, Vec::new(), "n", &dirty);
+        assert!(index.of("n").is_empty());
+    }
+}

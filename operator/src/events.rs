@@ -1,0 +1,52 @@
+//! Events: what became of an object, said when it changes.
+//!
+//! Invariant: events never hold up what they tell of: beyond a bound they are dropped, and counted.
+
+use k8s_openapi::api::core::v1::ObjectReference;
+use kube::Client;
+use kube::runtime::events::{Event, EventType, Recorder, Reporter};
+use tokio::sync::mpsc;
+
+/// Events that wait.
+const WAITING: usize = 2_048;
+
+/// Takes events.
+#[derive(Debug, Clone)]
+pub struct Events {
+    sender: mpsc::Sender<(Event, ObjectReference)>,
+    dropped: prometheus::IntCounter,
+}
+
+impl Events {
+    /// Sends them in the background, one after the other.
+    #[must_use]
+    pub fn start(client: Client, identity: &str, dropped: prometheus::IntCounter) -> Self {
+        let (sender, mut waiting) = mpsc::channel::<(Event, ObjectReference)>(WAITING);
+        let reporter = Reporter { controller: "clamor-operator".to_owned(), instance: Some(identity.to_owned()) };
+        let recorder = Recorder::new(client, reporter);
+        tokio::spawn(async move {
+            while let Some((event, object)) = waiting.recv().await {
+                if let Err(error) = recorder.publish(&event, &object).await {
+                    tracing::debug!("failed to publish an event: {error}");
+                }
+            }
+        });
+        Self { sender, dropped }
+    }
+
+    /// An object's `Ready` became this.
+    pub fn transition(&self, object: ObjectReference, ready: &str, reason: &str, message: &str, reconciling: bool) {
+        let type_ = if ready == "False" && !reconciling { EventType::Warning } else { EventType::Normal };
+        let event = Event {
+            type_,
+            reason: reason.to_owned(),
+            // The API's limit is 1 kB.
+            note: Some(message.chars().take(900).collect()),
+            action: "Reconcile".to_owned(),
+            secondary: None,
+        };
+        if self.sender.try_send((event, object)).is_err() {
+            self.dropped.inc();
+        }
+    }
+}

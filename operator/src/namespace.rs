@@ -1,0 +1,376 @@
+//! One namespace at work: observes, plans, writes, again and again, until nothing is left of it.
+//!
+//! Level-triggered: a turn looks at everything and writes what differs, so what failed is done by a later turn. A turn that
+//! changes nothing writes nothing.
+
+use crate::apply::{ApplyError, Writer};
+use crate::caches::Caches;
+use crate::config::Config;
+use crate::events::Events;
+use crate::leader::Leadership;
+use crate::metrics::Metrics;
+use crate::pipeline::Planning;
+use crate::plan::{self, Judged, Objects, Wanted};
+use crate::status::{self, Heard, ready_reason};
+use clamor_crds::chat_pipeline::ChatPipelineStatus;
+use clamor_crds::condition::{READY, RECONCILING};
+use clamor_crds::phrase::PhraseStatus;
+use clamor_crds::tracked_channel::TrackedChannelStatus;
+use clamor_crds::{ChatPipeline, Phrase, TrackedChannel};
+use clamor_planner::control::View;
+use clamor_process::retry::backoff;
+use futures::StreamExt as _;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
+use k8s_openapi::jiff::Timestamp;
+use kube::{Client, Resource as _, ResourceExt as _};
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+/// How often everything is looked at without a cause: a minute unheard has to be noticed.
+const LOOK_AGAIN: Duration = Duration::from_secs(10);
+/// Changes that come so close together are one.
+const TOGETHER: Duration = Duration::from_millis(20);
+/// Statuses that are written at once, and in a second.
+const WRITES_AT_ONCE: usize = 16;
+const WRITES_PER_SECOND: u32 = 300;
+/// Statuses that only tell another rate, in a second.
+const RATES_PER_SECOND: f64 = 5.0;
+/// And how many of them may have been saved up.
+const MAX_RATES: f64 = 25.0;
+
+/// What all namespaces share.
+#[derive(Clone)]
+pub struct Context {
+    /// To the API server.
+    pub client: Client,
+    /// What it has.
+    pub caches: Arc<Caches>,
+    /// The operator's configuration.
+    pub config: Arc<Config>,
+    /// Whether we lead.
+    pub leadership: Leadership,
+    /// Takes events.
+    pub events: Events,
+    /// The operator's metrics.
+    pub metrics: Metrics,
+}
+
+impl std::fmt::Debug for Context {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Context").field("config", &self.config).finish_non_exhaustive()
+    }
+}
+
+/// Works on a namespace until nothing is left of it, or shutdown. `poked` changes when something there did.
+pub async fn run(context: Context, name: String, mut poked: watch::Receiver<u64>, shutdown: CancellationToken) {
+    let mut namespace = Namespace::new(context, name);
+    let mut waits = backoff();
+    let mut wake = Instant::now();
+    loop {
+        tokio::select! {
+            () = shutdown.cancelled() => return,
+            changed = poked.changed() => if changed.is_err() { return },
+            () = namespace.planned() => {}
+            () = tokio::time::sleep_until(wake.into()) => {}
+        }
+        tokio::time::sleep(TOGETHER).await;
+        poked.mark_unchanged();
+        let began = Instant::now();
+        let outcome = namespace.turn().await;
+        namespace.context.metrics.took.observe(began.elapsed().as_secs_f64());
+        wake = match outcome {
+            Ok(Turn::Nothing) => return,
+            Ok(Turn::Done) => {
+                waits = backoff();
+                namespace.count("success");
+                Instant::now() + LOOK_AGAIN
+            }
+            Ok(Turn::Again) => {
+                namespace.count("requeue");
+                Instant::now() + waits.next().unwrap_or(LOOK_AGAIN)
+            }
+            Err(ApplyError::Deposed) => return,
+            Err(error) => {
+                tracing::warn!(namespace = namespace.name, "{error}; trying again");
+                namespace.count("error");
+                namespace.context.metrics.errors.with_label_values(&["namespace"]).inc();
+                Instant::now() + waits.next().unwrap_or(LOOK_AGAIN)
+            }
+        };
+    }
+}
+
+/// What became of a turn.
+enum Turn {
+    /// All is as it should be, or was written.
+    Done,
+    /// Something had changed under it.
+    Again,
+    /// Nothing is left of the namespace.
+    Nothing,
+}
+
+struct Namespace {
+    context: Context,
+    name: String,
+    writer: Writer,
+    planning: Option<Planning>,
+    judged: BTreeMap<String, Judged>,
+    /// When an instance last heard each login.
+    heard: BTreeMap<String, Instant>,
+    /// By an object's uid: the version whose status was replaced, until the watch tells the new one.
+    written: HashMap<String, String>,
+    /// Rates that may be told now, and since when they are saved up.
+    rates: (f64, Instant),
+}
+
+/// A status to write, with the object as it was seen.
+enum Write {
+    Pipeline(Arc<ChatPipeline>, Box<ChatPipelineStatus>),
+    Channel(Arc<TrackedChannel>, Box<TrackedChannelStatus>),
+    Phrase(Arc<Phrase>, Box<PhraseStatus>),
+}
+
+impl Namespace {
+    fn new(context: Context, name: String) -> Self {
+        let writer = Writer::new(context.client.clone(), name.clone(), context.leadership.clone());
+        Self {
+            context,
+            name,
+            writer,
+            planning: None,
+            judged: BTreeMap::new(),
+            heard: BTreeMap::new(),
+            written: HashMap::new(),
+            rates: (MAX_RATES, Instant::now()),
+        }
+    }
+
+    fn count(&self, result: &str) {
+        self.context.metrics.reconciles.with_label_values(&["namespace", result]).inc();
+    }
+
+    /// Waits until the planner says something new.
+    async fn planned(&mut self) {
+        let Some(planning) = &mut self.planning else { return std::future::pending().await };
+        tokio::select! {
+            changed = planning.view.changed() => if changed.is_err() { std::future::pending::<()>().await },
+            changed = planning.problem.changed() => if changed.is_err() { std::future::pending::<()>().await },
+        }
+    }
+
+    async fn turn(&mut self) -> Result<Turn, ApplyError> {
+        let objects = self.context.caches.objects(&self.name, &mut self.judged);
+        let is_empty = objects.pipelines.is_empty() && objects.channels.is_empty() && objects.phrases.is_empty();
+        let wanted = plan::wanted(&objects, &self.context.config);
+        let before = self.planning.take();
+        self.planning = Planning::follow(before, &wanted, &objects, &self.context.config, &self.context.leadership);
+        if is_empty && objects.deployments.is_empty() {
+            return Ok(Turn::Nothing);
+        }
+        let view = self.planning.as_mut().and_then(|planning| {
+            planning.view.mark_unchanged();
+            planning.problem.mark_unchanged();
+            planning.standing()
+        });
+        let deployed = self.deploy(&objects, &wanted, view.as_deref()).await;
+        let told = self.tell(&objects, &wanted, view.as_deref()).await;
+        let again = deployed? | told?;
+        Ok(if again { Turn::Again } else { Turn::Done })
+    }
+
+    /// Makes the Deployments what they should be. True: something had changed under it.
+    async fn deploy(&mut self, objects: &Objects, wanted: &Wanted, view: Option<&View>) -> Result<bool, ApplyError> {
+        let plan = plan::plan(objects, wanted, &self.context.config, view);
+        let found = |name: &str| objects.deployments.iter().find(|deployment| deployment.name_any() == name);
+        let (mut again, mut failed) = (false, None);
+        for (name, value) in &plan.deployments {
+            match self.writer.deployment(value, found(name).map(Arc::as_ref)).await {
+                Ok(true) => self.context.metrics.writes.with_label_values(&["Deployment", "apply"]).inc(),
+                Ok(false) => {}
+                Err(error) if error.is_outdated() => again = true,
+                Err(error) => failed = Some(error),
+            }
+        }
+        for name in &plan.surplus {
+            let Some(found) = found(name).filter(|found| found.metadata.deletion_timestamp.is_none()) else { continue };
+            match self.writer.delete(found).await {
+                Ok(()) => self.context.metrics.writes.with_label_values(&["Deployment", "delete"]).inc(),
+                Err(error) if error.is_outdated() => again = true,
+                Err(error) => failed = Some(error),
+            }
+        }
+        failed.map_or(Ok(again), Err)
+    }
+
+    /// Writes the statuses that differ. True: something had changed under it.
+    async fn tell(&mut self, objects: &Objects, wanted: &Wanted, view: Option<&View>) -> Result<bool, ApplyError> {
+        let writes = self.statuses(objects, wanted, view);
+        let mut pace = tokio::time::interval(Duration::from_secs(1) / WRITES_PER_SECOND);
+        pace.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let (mut again, mut failed) = (false, None);
+        let (writer, context, pace) = (&self.writer, &self.context, &tokio::sync::Mutex::new(pace));
+        let outcomes = futures::stream::iter(writes)
+            .map(|write| async move {
+                pace.lock().await.tick().await;
+                let outcome = write.execute(writer).await;
+                (write, outcome)
+            })
+            .buffer_unordered(WRITES_AT_ONCE);
+        let mut outcomes = std::pin::pin!(outcomes);
+        let mut written = Vec::new();
+        while let Some((write, outcome)) = outcomes.next().await {
+            match outcome {
+                Ok(()) => {
+                    context.metrics.writes.with_label_values(&[write.kind(), "status"]).inc();
+                    write.announce(&context.events);
+                    written.extend(write.version());
+                }
+                Err(error) if error.is_outdated() => again = true,
+                Err(error) => failed = Some(error),
+            }
+        }
+        self.written.extend(written);
+        failed.map_or(Ok(again), Err)
+    }
+
+    fn statuses(&mut self, objects: &Objects, wanted: &Wanted, view: Option<&View>) -> Vec<Write> {
+        let (now, at) = (Time(Timestamp::now()), Instant::now());
+        let heard = view.map(Heard::of);
+        if let Some(heard) = &heard {
+            for login in heard.joined() {
+                match self.heard.get_mut(login) {
+                    Some(last) => *last = at,
+                    None => drop(self.heard.insert(login.to_owned(), at)),
+                }
+            }
+        }
+        // A bus that does not answer says nothing about channels.
+        let seen = view.filter(|view| view.problem.is_none()).zip(heard.as_ref());
+        self.save_up(at);
+        let problem = self.planning.as_ref().and_then(|planning| planning.problem.borrow().clone());
+        let mut writes = Vec::new();
+        if let Some(pipeline) = &wanted.pipeline {
+            let status = status::pipeline(objects, wanted, &self.context.config, view, problem.as_ref(), &now);
+            let status = status.filter(|status| pipeline.status.as_ref() != Some(status));
+            writes.extend(status.map(|status| Write::Pipeline(Arc::clone(pipeline), Box::new(status))));
+            for idle in &wanted.idle {
+                let status = status::idle(idle, pipeline, &now);
+                if idle.status.as_ref() != Some(&status) {
+                    writes.push(Write::Pipeline(Arc::clone(idle), Box::new(status)));
+                }
+            }
+        }
+        for phrase in &wanted.phrases {
+            let status = status::phrase(phrase, view, &now);
+            let status = status.filter(|status| phrase.object.status.as_ref() != Some(status));
+            writes.extend(status.map(|status| Write::Phrase(Arc::clone(&phrase.object), Box::new(status))));
+        }
+        for channel in &wanted.channels {
+            let last = self.heard.get(&channel.object.spec.channel).copied();
+            let seen = seen.as_ref().map(|(view, heard)| (*view, *heard));
+            let Some(status) = status::channel(channel, seen, last, &now, at) else { continue };
+            if self.is_news(channel.object.status.as_ref(), &status) {
+                writes.push(Write::Channel(Arc::clone(&channel.object), Box::new(status)));
+            }
+        }
+        self.heard.retain(|login, _| wanted.desired.is_active(login));
+        let version = |write: &Write| write.version();
+        writes.retain(|write| version(write).is_none_or(|(uid, version)| self.written.get(&uid) != Some(&version)));
+        self.forget_written(objects);
+        writes
+    }
+
+    /// Whether it differs. One that differs only in its rate may have to wait.
+    fn is_news(&mut self, before: Option<&TrackedChannelStatus>, status: &TrackedChannelStatus) -> bool {
+        let Some(before) = before else { return true };
+        if before == status {
+            return false;
+        }
+        let mut same_rate = status.clone();
+        same_rate.messages_per_minute = before.messages_per_minute;
+        if same_rate != *before {
+            return true;
+        }
+        let may = self.rates.0 >= 1.0;
+        if may {
+            self.rates.0 -= 1.0;
+        }
+        may
+    }
+
+    fn save_up(&mut self, at: Instant) {
+        let (saved, since) = self.rates;
+        let more = at.saturating_duration_since(since).as_secs_f64() * RATES_PER_SECOND;
+        self.rates = ((saved + more).min(MAX_RATES), at);
+    }
+
+    /// Objects that are gone.
+    fn forget_written(&mut self, objects: &Objects) {
+        let most = objects.channels.len() + objects.phrases.len() + objects.pipelines.len();
+        if self.written.len() > 2 * most + 16 {
+            self.written.clear();
+        }
+    }
+}
+
+impl Write {
+    async fn execute(&self, writer: &Writer) -> Result<(), ApplyError> {
+        match self {
+            Self::Pipeline(object, status) => writer.status(object.as_ref(), status.as_ref()).await,
+            Self::Channel(object, status) => writer.status(object.as_ref(), status.as_ref()).await,
+            Self::Phrase(object, status) => writer.status(object.as_ref(), status.as_ref()).await,
+        }
+    }
+
+    fn kind(&self) -> &'static str {
+        match self {
+            Self::Pipeline(..) => "ChatPipeline",
+            Self::Channel(..) => "TrackedChannel",
+            Self::Phrase(..) => "Phrase",
+        }
+    }
+
+    /// The object's uid, and the version that was seen.
+    fn version(&self) -> Option<(String, String)> {
+        let meta = match self {
+            Self::Pipeline(object, _) => &object.metadata,
+            Self::Channel(object, _) => &object.metadata,
+            Self::Phrase(object, _) => &object.metadata,
+        };
+        Some((meta.uid.clone()?, meta.resource_version.clone()?))
+    }
+
+    /// Says it as an event, where `Ready` became something else.
+    fn announce(&self, events: &Events) {
+        let (object, before, after) = match self {
+            Self::Pipeline(object, status) => (
+                object.object_ref(&()),
+                object.status.as_ref().map(|status| status.conditions.as_slice()),
+                status.conditions.as_slice(),
+            ),
+            Self::Channel(object, status) => (
+                object.object_ref(&()),
+                object.status.as_ref().map(|status| status.conditions.as_slice()),
+                status.conditions.as_slice(),
+            ),
+            Self::Phrase(object, status) => (
+                object.object_ref(&()),
+                object.status.as_ref().map(|status| status.conditions.as_slice()),
+                status.conditions.as_slice(),
+            ),
+        };
+        let before = before.unwrap_or_default();
+        let Some(ready) = find(after, READY) else { return };
+        if ready_reason(before) != ready.reason {
+            events.transition(object, &ready.status, &ready.reason, &ready.message, find(after, RECONCILING).is_some());
+        }
+    }
+}
+
+fn find<'a>(conditions: &'a [Condition], type_: &str) -> Option<&'a Condition> {
+    conditions.iter().find(|condition| condition.type_ == type_)
+}

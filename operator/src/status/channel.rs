@@ -1,0 +1,205 @@
+//! How a TrackedChannel stands.
+
+use super::{Verdict, coarse};
+use crate::plan::{Channel, Standing};
+use clamor_bus::report::{ChannelReport, ChannelState};
+use clamor_crds::condition::{JOINED, LIVE, Reason};
+use clamor_crds::tracked_channel::{ChannelSlot, TrackedChannelStatus};
+use clamor_planner::control::View;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::{Duration, Instant};
+
+/// A channel that is not heard keeps its `Ready` for so long: workers are replaced within that.
+const UNHEARD: Duration = Duration::from_secs(60);
+
+/// What instances say of the channels, by login; made once for all channels of a turn.
+#[derive(Debug, Default)]
+pub struct Heard<'a> {
+    channels: BTreeMap<&'a str, Said<'a>>,
+}
+
+#[derive(Debug, Default)]
+struct Said<'a> {
+    /// By slot: the best that an instance of it says.
+    slots: BTreeMap<&'a str, ChannelState>,
+    channel_id: Option<u64>,
+    messages_per_minute: f64,
+}
+
+impl<'a> Heard<'a> {
+    /// From what the planner sees.
+    #[must_use]
+    pub fn of(view: &'a View) -> Self {
+        let mut channels: BTreeMap<&str, Said<'_>> = BTreeMap::new();
+        for seen in view.seen.iter().filter(|seen| seen.fresh) {
+            for ChannelReport { login, channel_id, state, messages_per_minute } in &seen.report.channels {
+                let said = channels.entry(login).or_default();
+                let slot = said.slots.entry(&seen.report.slot).or_insert(*state);
+                if *state == ChannelState::Joined {
+                    *slot = *state;
+                }
+                said.channel_id = channel_id.filter(|id| *id != 0).or(said.channel_id);
+                said.messages_per_minute = said.messages_per_minute.max(f64::from(*messages_per_minute));
+            }
+        }
+        Self { channels }
+    }
+
+    /// The logins that an instance hears.
+    pub fn joined(&self) -> impl Iterator<Item = &'a str> {
+        self.channels.iter().filter(|(_, said)| said.is_joined()).map(|(login, _)| *login)
+    }
+
+    /// How many of these Twitch refuses, or does not know.
+    #[must_use]
+    pub fn refused(&self, logins: &[&str]) -> usize {
+        let is_refused = |login: &&&str| {
+            self.channels.get(**login).is_some_and(|said| !said.is_joined() && said.refusal().is_some())
+        };
+        logins.iter().filter(is_refused).count()
+    }
+
+    /// Messages per minute over all channels.
+    #[must_use]
+    pub fn messages_per_minute(&self) -> f64 {
+        self.channels.values().map(|said| said.messages_per_minute).sum()
+    }
+}
+
+impl Said<'_> {
+    fn is_joined(&self) -> bool {
+        self.slots.values().any(|state| *state == ChannelState::Joined)
+    }
+
+    /// What Twitch says against it; none: nothing so far.
+    fn refusal(&self) -> Option<ChannelState> {
+        self.slots.values().copied().find(|state| state.is_classified() && *state != ChannelState::Joined)
+    }
+}
+
+/// Its status now. `view` is absent while the planner has no word from the bus; `last_heard` is when an instance last
+/// heard the channel, as far as this process knows. None: what it says stays.
+#[must_use]
+pub fn channel(
+    channel: &Channel,
+    view: Option<(&View, &Heard<'_>)>,
+    last_heard: Option<Instant>,
+    now: &Time,
+    at: Instant,
+) -> Option<TrackedChannelStatus> {
+    let before = channel.object.status.clone().unwrap_or_default();
+    let login = channel.object.spec.channel.as_str();
+    let mut status = TrackedChannelStatus {
+        observed_generation: channel.object.metadata.generation,
+        conditions: Vec::new(),
+        channel_id: before.channel_id,
+        slots: Vec::new(),
+        slot_names: None,
+        broadcast: before.broadcast.clone(),
+        messages_per_minute: None,
+    };
+    let verdict = match &channel.standing {
+        Standing::Suspended => Verdict::ready(Reason::Suspended, "spec.suspend is true"),
+        Standing::Refused(reason, message) => Verdict::refused(*reason, message),
+        Standing::Wanted => {
+            let (view, heard) = view?;
+            let nothing = Said::default();
+            let said = heard.channels.get(login).unwrap_or(&nothing);
+            status.channel_id = said.channel_id.and_then(|id| i64::try_from(id).ok()).or(before.channel_id);
+            status.messages_per_minute = Some(coarse(said.messages_per_minute));
+            status.slots = slots(view.placed.get(login), said);
+            status.slot_names = (!status.slots.is_empty())
+                .then(|| status.slots.iter().map(|slot| slot.name.as_str()).collect::<Vec<_>>().join(","));
+            let was_ready = super::ready_reason(&before.conditions);
+            read(said, was_ready, last_heard.map(|heard| at.saturating_duration_since(heard)))
+        }
+    };
+    let joined = match (verdict.reason, verdict.ready) {
+        (Reason::Suspended, _) | (_, "False") => "False",
+        (_, ready) => ready,
+    };
+    let live = "the operator is not told of broadcasts";
+    let more = [
+        (JOINED, joined, verdict.reason, verdict.message.as_str()),
+        (LIVE, "Unknown", Reason::NoTwitchCredentials, live),
+    ];
+    status.conditions = verdict.conditions(&before.conditions, channel.object.metadata.generation, now, &more);
+    Some(status)
+}
+
+/// Of a channel that is to be read. `unheard` is for how long nobody has heard it; none: nobody ever did.
+fn read(said: &Said<'_>, was_ready: &str, unheard: Option<Duration>) -> Verdict {
+    if said.is_joined() {
+        return Verdict::ready(Reason::Joined, "the chat is heard");
+    }
+    if let Some(state) = said.refusal() {
+        let reason = match state {
+            ChannelState::TwitchSuspended => Reason::TwitchSuspended,
+            ChannelState::Banned => Reason::Banned,
+            ChannelState::Renamed => Reason::Renamed,
+            ChannelState::NotFound => Reason::NotFound,
+            ChannelState::LimitReached => Reason::LimitReached,
+            ChannelState::Unanswered | ChannelState::Pending | ChannelState::Joining | ChannelState::Joined => {
+                Reason::Unanswered
+            }
+        };
+        return Verdict::refused(reason, reason.meaning().means);
+    }
+    let was_heard = [Reason::Joined.name(), Reason::Unheard.name()].contains(&was_ready);
+    match unheard {
+        Some(unheard) if unheard < UNHEARD && was_ready == Reason::Joined.name() => {
+            Verdict::ready(Reason::Joined, "the chat is heard")
+        }
+        _ if was_heard => Verdict::reconciling(Reason::Unheard, "no worker has heard the channel for 60 s"),
+        _ => Verdict::reconciling(Reason::Joining, "a slot is chosen, or the JOIN is on its way"),
+    }
+}
+
+fn slots(placed: Option<&BTreeSet<String>>, said: &Said<'_>) -> Vec<ChannelSlot> {
+    let slot = |name: &String| ChannelSlot {
+        name: name.clone(),
+        state: said.slots.get(name.as_str()).copied().unwrap_or(ChannelState::Pending).name().to_owned(),
+    };
+    placed.into_iter().flatten().map(slot).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn said(states: &[(&'static str, ChannelState)]) -> Said<'static> {
+        Said { slots: states.iter().copied().collect(), ..Said::default() }
+    }
+
+    #[test]
+    fn one_slot_that_hears_is_enough() {
+        let verdict = read(&said(&[("a", ChannelState::Banned), ("b", ChannelState::Joined)]), "", None);
+        assert_eq!((verdict.ready, verdict.reason), ("True", Reason::Joined));
+    }
+
+    #[test]
+    fn a_refusal_by_twitch_is_not_ready_and_not_stalled() {
+        for (state, reason) in [
+            (ChannelState::Banned, Reason::Banned),
+            (ChannelState::TwitchSuspended, Reason::TwitchSuspended),
+            (ChannelState::NotFound, Reason::NotFound),
+            (ChannelState::Unanswered, Reason::Unanswered),
+        ] {
+            let verdict = read(&said(&[("a", state)]), "Joined", Some(Duration::ZERO));
+            assert_eq!(
+                (verdict.ready, verdict.reason, verdict.course),
+                ("False", reason, super::super::Course::Settled)
+            );
+        }
+    }
+
+    #[test]
+    fn ready_falls_only_after_a_minute_unheard() {
+        let said = said(&[("a", ChannelState::Joining)]);
+        assert_eq!(read(&said, "Joining", None).reason, Reason::Joining);
+        assert_eq!(read(&said, "Joined", Some(Duration::from_secs(59))).ready, "True");
+        assert_eq!(read(&said, "Joined", Some(Duration::from_secs(60))).reason, Reason::Unheard);
+        assert_eq!(read(&said, "Unheard", Some(Duration::from_secs(90))).reason, Reason::Unheard);
+    }
+}

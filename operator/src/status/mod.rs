@@ -1,0 +1,126 @@
+//! `status(…)`: what each object's status says. Pure; the time is given, and only where something changed.
+//!
+//! Invariants:
+//! - `Ready`, `Reconciling` and `Stalled` follow kstatus; the last two are there only while they are True.
+//! - A condition keeps its transition time while its status stays, so an unchanged world writes nothing.
+//! - What is wrong with the bus shows on the pipeline and not on its channels.
+
+mod channel;
+mod phrase;
+mod pipeline;
+
+pub use channel::{Heard, channel};
+pub use phrase::phrase;
+pub use pipeline::{idle, pipeline};
+
+use clamor_crds::condition::{READY, RECONCILING, Reason, STALLED};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
+
+/// What an object's conditions say together.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Verdict {
+    ready: &'static str,
+    reason: Reason,
+    message: String,
+    course: Course,
+}
+
+/// Whether something is still to happen.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Course {
+    /// Nothing is under way.
+    Settled,
+    /// The operator or a worker is at it.
+    Reconciling,
+    /// Somebody has to change something.
+    Stalled,
+}
+
+impl Verdict {
+    fn ready(reason: Reason, message: impl Into<String>) -> Self {
+        Self { ready: "True", reason, message: message.into(), course: Course::Settled }
+    }
+
+    fn not_ready(reason: Reason, message: impl Into<String>) -> Self {
+        Self { ready: "False", reason, message: message.into(), course: Course::Settled }
+    }
+
+    fn reconciling(reason: Reason, message: impl Into<String>) -> Self {
+        Self { course: Course::Reconciling, ..Self::not_ready(reason, message) }
+    }
+
+    /// Refused by somebody's decision: stalled where the documented list says so.
+    fn refused(reason: Reason, message: impl Into<String>) -> Self {
+        let course = if reason.meaning().stalled { Course::Stalled } else { Course::Settled };
+        Self { course, ..Self::not_ready(reason, message) }
+    }
+
+    /// The conditions, beside `more` of (type, status, reason, message).
+    fn conditions(
+        &self,
+        before: &[Condition],
+        generation: Option<i64>,
+        now: &Time,
+        more: &[(&'static str, &'static str, Reason, &str)],
+    ) -> Vec<Condition> {
+        let mut said = vec![(READY, self.ready, self.reason, self.message.as_str())];
+        match self.course {
+            Course::Settled => {}
+            Course::Reconciling => said.push((RECONCILING, "True", self.reason, self.message.as_str())),
+            Course::Stalled => said.push((STALLED, "True", self.reason, self.message.as_str())),
+        }
+        said.extend_from_slice(more);
+        let condition = |(type_, status, reason, message): (&str, &str, Reason, &str)| {
+            let known = before.iter().find(|condition| condition.type_ == type_ && condition.status == status);
+            Condition {
+                type_: type_.to_owned(),
+                status: status.to_owned(),
+                reason: reason.name().to_owned(),
+                message: message.to_owned(),
+                observed_generation: generation,
+                last_transition_time: known.map_or_else(|| now.clone(), |known| known.last_transition_time.clone()),
+            }
+        };
+        said.into_iter().map(condition).collect()
+    }
+}
+
+/// The reason of a list's `Ready`; empty: there is none.
+#[must_use]
+pub fn ready_reason(conditions: &[Condition]) -> &str {
+    let ready = conditions.iter().find(|condition| condition.type_ == READY);
+    ready.map_or("", |condition| condition.reason.as_str())
+}
+
+/// The largest power of two that is not above a rate; 0: none. So that noise writes nothing.
+fn coarse(rate: f64) -> i64 {
+    if rate >= 1.0 {
+        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "from 0 to 60")]
+        let exponent = rate.min(1e18).log2().floor() as u32;
+        1_i64 << exponent
+    } else {
+        0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_rate_is_its_power_of_two() {
+        assert_eq!([0.0, 0.9, 1.0, 3.9, 4.0, 1000.0].map(coarse), [0, 0, 1, 2, 4, 512]);
+        assert_eq!(coarse(f64::NAN), 0);
+    }
+
+    #[test]
+    fn a_condition_keeps_its_time_while_its_status_stays() {
+        let time = |s: i64| Time(k8s_openapi::jiff::Timestamp::from_second(s).unwrap());
+        let first = Verdict::reconciling(Reason::Joining, "").conditions(&[], Some(1), &time(5), &[]);
+        assert_eq!(first.iter().map(|c| c.type_.as_str()).collect::<Vec<_>>(), [READY, RECONCILING]);
+        let second = Verdict::not_ready(Reason::Unheard, "x").conditions(&first, Some(1), &time(9), &[]);
+        assert_eq!((second.len(), &second[0].last_transition_time), (1, &time(5)));
+        let third = Verdict::ready(Reason::Joined, "").conditions(&second, Some(1), &time(12), &[]);
+        assert_eq!(third[0].last_transition_time, time(12));
+    }
+}

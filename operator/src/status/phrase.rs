@@ -1,0 +1,55 @@
+//! How a Phrase stands.
+
+use super::Verdict;
+use crate::plan::{PhraseWish, Standing};
+use clamor_crds::condition::Reason;
+use clamor_crds::phrase::PhraseStatus;
+use clamor_planner::control::View;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use kube::ResourceExt as _;
+
+/// Its status now; none: what it says stays.
+#[must_use]
+pub fn phrase(phrase: &PhraseWish, view: Option<&View>, now: &Time) -> Option<PhraseStatus> {
+    let before = phrase.object.status.clone().unwrap_or_default();
+    let mut status = PhraseStatus {
+        observed_generation: phrase.object.metadata.generation,
+        conditions: Vec::new(),
+        phrase_id: before.phrase_id,
+        channels: None,
+        since: None,
+    };
+    let verdict = match &phrase.standing {
+        Standing::Suspended => Verdict::ready(Reason::Suspended, "spec.suspend is true"),
+        Standing::Refused(reason, message) => Verdict::refused(*reason, message),
+        Standing::Wanted => {
+            status.channels = Some(phrase.channels);
+            if is_in_force(phrase, view?) {
+                let same = before.observed_generation == phrase.object.metadata.generation;
+                status.since = before.since.clone().filter(|_| same).or_else(|| Some(now.clone()));
+                match phrase.channels {
+                    0 => Verdict::ready(Reason::NoChannels, "no tracked channel is selected"),
+                    channels => Verdict::ready(Reason::Counting, format!("it counts in {channels} channels")),
+                }
+            } else {
+                Verdict::reconciling(Reason::Publishing, "its directive is on its way")
+            }
+        }
+    };
+    status.conditions = verdict.conditions(&before.conditions, phrase.object.metadata.generation, now, &[]);
+    Some(status)
+}
+
+/// Whether the pattern as it stands is in every shard's stream.
+fn is_in_force(phrase: &PhraseWish, view: &View) -> bool {
+    let Some(desired) = &view.in_force else { return false };
+    let name = phrase.object.name_any();
+    let spec = &phrase.object.spec;
+    desired.phrases.phrases.iter().any(|found| {
+        found.name == name
+            && found.pattern == spec.pattern
+            && found.case_sensitive == spec.case_sensitive
+            && found.log_messages == spec.log_messages
+            && found.channels.login_pattern == spec.channel_filter
+    })
+}

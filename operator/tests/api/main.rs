@@ -1,0 +1,8 @@
+//! The operator against a real API server: the real binary, real NATS, and workers as processes of this machine, which
+//! follow the slots that the operator makes (no pod runs here).
+#![allow(clippy::unwrap_used, reason = "a test")]
+
+mod channels;
+mod leadership;
+mod pipelines;
+mod world;

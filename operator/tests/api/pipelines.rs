@@ -1,0 +1,137 @@
+//! Pipelines: their Deployments, slots, and what is wrong with them.
+
+use crate::world::{LIMIT, PIPELINE, World, channel};
+use clamor_testkit::eventually;
+use k8s_openapi::api::apps::v1::Deployment;
+use kube::ResourceExt as _;
+use kube::api::{Patch, PatchParams};
+use serde_json::json;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_deployment_that_is_edited_or_deleted_by_hand_comes_back() {
+    let world = World::with_pipeline().await;
+    world.deployment("main-aggregate").await;
+    let api = world.deployments();
+    let found = world.deployment("main-ingest-0").await;
+    let edit =
+        json!({"spec": {"replicas": 3, "template": {"spec": {"containers": [{"name": "ingest", "image": "other"}]}}}});
+    api.patch("main-ingest-0", &PatchParams::default(), &Patch::Strategic(edit)).await.unwrap();
+    eventually("the edit is undone", LIMIT, async || {
+        let now = world.deployment("main-ingest-0").await;
+        if now.spec == found.spec { Ok(()) } else { Err(format!("{:?}", now.spec)) }
+    })
+    .await;
+    world.kubectl(&["delete", "deployment/main-ingest-0", "--wait=true"]).await;
+    let again = world.deployment("main-ingest-0").await;
+    assert_ne!(again.uid(), found.uid());
+    assert_eq!(again.spec, found.spec);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn slots_come_and_go_with_scale_and_a_slot_goes_only_once_it_is_empty() {
+    let world = World::with_pipeline().await;
+    let _zero = world.ingest("main-ingest-0");
+    let channels: Vec<String> =
+        (0..6).map(|number| channel(&format!("c{number}"), &format!("sim_{number}"), "")).collect();
+    world.apply(&channels.concat()).await;
+    let all = ["sim_0", "sim_1", "sim_2", "sim_3", "sim_4", "sim_5"];
+    world.are_joined(&all).await;
+    world.kubectl(&["scale", "cpl/main", "--replicas=2"]).await;
+    world.deployment("main-ingest-1").await;
+    let one = world.ingest("main-ingest-1");
+    eventually("the new slot has its part", LIMIT, async || {
+        let channels = world.json(&["get", "tc"]).await;
+        let of = |slot: &str| {
+            channels["items"].as_array().unwrap().iter().filter(|c| c["status"]["slotNames"] == slot).count()
+        };
+        if of("main-ingest-1") > 0 && of("main-ingest-0") + of("main-ingest-1") == 6 {
+            Ok(())
+        } else {
+            Err(channels.to_string())
+        }
+    })
+    .await;
+    // Nobody can take the channels of slot 1 while slot 0 is silent: it stays.
+    world.kubectl(&["scale", "cpl/main", "--replicas=1"]).await;
+    world.only_deployments(&["main-aggregate", "main-ingest-0"]).await;
+    world.are_joined(&all).await;
+    drop(one);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_dedicated_channel_gets_a_slot_of_its_own_and_gives_it_back() {
+    let world = World::with_pipeline().await;
+    let _zero = world.ingest("main-ingest-0");
+    world.apply(&channel("one", "sim_1", "")).await;
+    world.wait("tc/one", "Ready").await;
+    world.kubectl(&["patch", "tc/one", "--type=merge", "-p", r#"{"spec":{"isolation":"Dedicated"}}"#]).await;
+    let own = eventually("a slot of its own", LIMIT, async || {
+        let found = world.deployments().list(&Default::default()).await.map_err(|error| error.to_string())?;
+        let name = found.iter().map(kube::ResourceExt::name_any).find(|name| name.starts_with("main-ingest-sim-1-"));
+        name.ok_or_else(|| "none".to_owned())
+    })
+    .await;
+    let _own = world.ingest(&own);
+    eventually("it moved there", LIMIT, async || {
+        let one = world.json(&["get", "tc/one"]).await;
+        if one["status"]["slots"] == json!([{"name": own, "state": "Joined"}]) {
+            Ok(())
+        } else {
+            Err(one["status"].to_string())
+        }
+    })
+    .await;
+    world.kubectl(&["patch", "tc/one", "--type=merge", "-p", r#"{"spec":{"isolation":"Shared"}}"#]).await;
+    world.only_deployments(&["main-aggregate", "main-ingest-0"]).await;
+    world.are_joined(&["sim_1"]).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn of_two_pipelines_the_older_works_and_an_unknown_bus_is_named() {
+    let world = World::with_pipeline().await;
+    world.apply(&PIPELINE.replace("name: main", "name: other")).await;
+    world.ready("cpl/other", "False", "DuplicatePipeline").await;
+    world.kubectl(&["patch", "cpl/main", "--type=merge", "-p", r#"{"spec":{"bus":{"name":"absent"}}}"#]).await;
+    world.ready("cpl/main", "False", "UnknownBus").await;
+    assert!(world.event("main", "UnknownBus").await.message.unwrap().contains("absent"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_deleted_pipeline_takes_its_workers_with_it_and_leaves_the_streams() {
+    let world = World::with_pipeline().await;
+    let _zero = world.ingest("main-ingest-0");
+    world.apply(&channel("one", "sim_1", "")).await;
+    world.wait("tc/one", "Ready").await;
+    world.kubectl(&["delete", "cpl/main"]).await;
+    world.only_deployments(&[]).await;
+    world.are_joined(&[]).await;
+    world.ready("tc/one", "False", "NoPipeline").await;
+    let config = clamor_bus::BusConfig::open(world.servers.nats_url(), &world.on_bus(), "test");
+    let bus = clamor_bus::Bus::connect(&config).await.unwrap();
+    assert_eq!(bus.shards().await.unwrap(), Some(2));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn pods_run_restricted_and_hold_no_token() {
+    let world = World::with_pipeline().await;
+    for name in ["main-ingest-0", "main-aggregate"] {
+        let found: Deployment = world.deployment(name).await;
+        let pod = found.spec.unwrap().template.spec.unwrap();
+        assert_eq!(pod.automount_service_account_token, Some(false));
+        let security = pod.containers[0].security_context.clone().unwrap();
+        assert_eq!(security.read_only_root_filesystem, Some(true));
+        assert_eq!(security.capabilities.unwrap().drop, Some(vec!["ALL".to_owned()]));
+    }
+    // The namespace would refuse pods that are not.
+    let namespace = world.cluster.namespace();
+    let label = "pod-security.kubernetes.io/enforce=restricted";
+    world.kubectl(&["label", "namespace", namespace, label]).await;
+    world.kubectl(&["delete", "pods", "--all", "--wait=false"]).await;
+    world.kubectl(&["delete", "deployment/main-ingest-0"]).await;
+    eventually("a restricted pod is made", LIMIT, async || {
+        let found = world.deployment("main-ingest-0").await;
+        let replicas = found.status.and_then(|status| status.replicas);
+        if replicas == Some(1) { Ok(()) } else { Err(format!("{replicas:?}")) }
+    })
+    .await;
+}
