@@ -1,7 +1,10 @@
 //! Somebody who listens in every channel and writes each message down: what was said, message by message, seen by eyes
-//! that are none of the pipeline's.
+//! that are none of the pipeline's. Asked to, all lines as they came, as recorders do.
 
 use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::Write as _;
+use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -47,6 +50,22 @@ impl Listener {
     /// # Panics
     /// When it is not in all channels in time.
     pub async fn start(address: &str, logins: &[String]) -> Result<Self> {
+        Self::listen(address, logins, None).await
+    }
+
+    /// The same, and writes every line into this file.
+    ///
+    /// # Errors
+    /// When the server does not take it, or the file cannot be made.
+    ///
+    /// # Panics
+    /// When it is not in all channels in time.
+    pub async fn record(address: &str, logins: &[String], file: &Path) -> Result<Self> {
+        let file = File::create(file).context("failed to make the recording")?;
+        Self::listen(address, logins, Some(file)).await
+    }
+
+    async fn listen(address: &str, logins: &[String], recording: Option<File>) -> Result<Self> {
         let mut stream = TcpStream::connect(address).await.context("the listener found no server")?;
         let mut hello = "CAP REQ :twitch.tv/tags twitch.tv/commands\r\nNICK justinfan4242\r\n".to_owned();
         for logins in logins.chunks(JOINED_AT_ONCE) {
@@ -55,7 +74,7 @@ impl Listener {
         }
         stream.write_all(hello.as_bytes()).await.context("the listener was cut off")?;
         let heard: Arc<Mutex<Heard>> = Arc::default();
-        let reading = tokio::spawn(read(stream, Arc::clone(&heard)));
+        let reading = tokio::spawn(read(stream, Arc::clone(&heard), recording));
         let listener = Self { heard, reading };
         eventually("the listener is in all channels", LIMIT, async || match listener.joined() {
             joined if joined >= logins.len() => Ok(()),
@@ -85,7 +104,7 @@ impl Drop for Listener {
     }
 }
 
-async fn read(mut stream: TcpStream, heard: Arc<Mutex<Heard>>) {
+async fn read(mut stream: TcpStream, heard: Arc<Mutex<Heard>>, mut recording: Option<File>) {
     let (from, mut to) = stream.split();
     let mut lines = BufReader::new(from).lines();
     while let Ok(Some(line)) = lines.next_line().await {
@@ -94,6 +113,9 @@ async fn read(mut stream: TcpStream, heard: Arc<Mutex<Heard>>) {
                 return;
             }
             continue;
+        }
+        if recording.as_mut().is_some_and(|file| file.write_all(format!("{line}\n").as_bytes()).is_err()) {
+            return;
         }
         let mut heard = heard.lock().unwrap_or_else(PoisonError::into_inner);
         // The end of a channel's list of names answers its JOIN.

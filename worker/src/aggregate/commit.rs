@@ -2,9 +2,10 @@
 
 use super::delta::{Group, Millis, Position, SLICES};
 use super::metrics::{AggregateMetrics, CommitKind};
-use super::shard::{FastFlush, SlowFlush, WholeFlush};
+use super::shard::{FastFlush, SlowFlush, WholeFlush, slices};
 use crate::retry::backoff;
 use crate::store::{Claim, CommitError, Committed, Flush, RefusedRow, Store};
+use rustc_hash::FxHashMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -13,10 +14,12 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 pub enum Done {
     /// Groups stand further on.
     Committed {
+        /// Which commit it was.
+        kind: CommitKind,
         /// Which ones.
         groups: Vec<Group>,
-        /// Their sequence and stream time now.
-        at: (u64, Millis),
+        /// Where they stand now.
+        at: Place,
         /// How long the commit took, retries included.
         took: Duration,
         /// Rows that Postgres refuses, for the dead letters.
@@ -75,9 +78,9 @@ impl Committer {
     /// Commits a flush of all groups, which stand where `from` says, in one transaction.
     pub async fn whole(self, from: Standing, flush: WholeFlush) -> Done {
         let WholeFlush { fast: FastFlush { position, delta, sent_ms }, slow, late } = flush;
-        let mut flushes = vec![Flush::Fast { from_seq: from.fast, delta: &delta }];
+        let mut flushes = vec![Flush::Fast { from_seq: from.fast.0, delta: &delta }];
         flushes.extend(slow.iter().map(|(slice, delta)| {
-            let from_seq = from.slow[usize::from(*slice)];
+            let (from_seq, _) = from.slow[usize::from(*slice)];
             Flush::Slow { slice: *slice, from_seq, delta }
         }));
         let groups = slow.iter().map(|(slice, _)| Group::Slow(*slice)).chain([Group::Fast]).collect();
@@ -116,13 +119,42 @@ impl Committer {
     }
 }
 
-/// Where the groups stand before a commit of all of them.
+/// Where a group stands: sequence and stream time.
+pub type Place = (u64, Millis);
+
+/// Where the store has the groups.
 #[derive(Debug, Clone, Copy)]
 pub struct Standing {
     /// The Fast group.
-    pub fast: u64,
+    pub fast: Place,
     /// Each slice.
-    pub slow: [u64; SLICES as usize],
+    pub slow: [Place; SLICES as usize],
+}
+
+impl Standing {
+    /// As a claim found it.
+    #[must_use]
+    pub fn of(positions: &FxHashMap<i16, Position>) -> Self {
+        let place = |group: Group| {
+            positions.get(&group.number()).map_or((0, 0), |position| (position.seq, position.stream_time_ms))
+        };
+        Self { fast: place(Group::Fast), slow: slices().map(|slice| place(Group::Slow(slice))) }
+    }
+
+    /// A group was committed up to there.
+    pub fn move_on(&mut self, group: Group, to: Place) {
+        match group {
+            Group::Fast => self.fast = to,
+            Group::Slow(slice) => self.slow[usize::from(slice)] = to,
+            Group::RollUp => {}
+        }
+    }
+
+    /// What all groups have.
+    #[must_use]
+    pub fn lowest(&self) -> Place {
+        self.slow.iter().fold(self.fast, |lowest, slow| (lowest.0.min(slow.0), lowest.1.min(slow.1)))
+    }
 }
 
 /// The tries of one commit.
@@ -159,6 +191,7 @@ impl Tries {
                     tracing::info!(shard = self.shard, "the store is back");
                 }
                 Some(Done::Committed {
+                    kind: self.kind,
                     groups: std::mem::take(&mut self.groups),
                     at: (to.seq, to.stream_time_ms),
                     took,

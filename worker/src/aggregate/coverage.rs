@@ -14,6 +14,7 @@
 
 use super::delta::{ChannelId, CoverageChange, Millis};
 use super::uniques::AHEAD_MS;
+use clamor_chat::wire::Event;
 use rustc_hash::{FxHashMap, FxHashSet};
 
 /// Recorded lines are up to 18 ms out of order; two seconds are the doubt that the marks of ingest leave too.
@@ -65,13 +66,13 @@ impl Coverage {
         Self { open, ..Self::default() }
     }
 
-    /// The connection hears the channel from `at_ms` on: a join, or the first line after a jump. False: it does since a
-    /// later time than this.
-    pub fn hear(&mut self, source: Source, channel_id: ChannelId, at_ms: Millis) -> bool {
+    /// The connection hears the channel from `at_ms` on: a join, or the first line after a jump. Returns since when it
+    /// does.
+    pub fn hear(&mut self, source: Source, channel_id: ChannelId, at_ms: Millis) -> Millis {
         let connection =
             self.open.entry(source).or_insert_with(|| Connection { heard_ms: at_ms, since_ms: FxHashMap::default() });
         if let Some(&since_ms) = connection.since_ms.get(&channel_id) {
-            return since_ms <= at_ms;
+            return since_ms;
         }
         if connection.since_ms.is_empty() {
             connection.heard_ms = connection.heard_ms.max(at_ms);
@@ -80,7 +81,7 @@ impl Coverage {
         connection.since_ms.insert(channel_id, at_ms);
         let (instance, connection) = source;
         self.changes.push(CoverageChange::Open { channel_id, instance, connection, since_ms: at_ms });
-        true
+        at_ms
     }
 
     /// The connection does not hear the channel any more.
@@ -204,6 +205,14 @@ impl Coverage {
 
 fn close(source: Source, channel_id: ChannelId, until_ms: Millis) -> CoverageChange {
     CoverageChange::Close { channel_id, instance: source.0, connection: source.1, until_ms }
+}
+
+/// From when on a line proves that its channel is heard: from its own time, but where that is further back than the
+/// doubt, from when it was read. It may have come out of order, or from a server whose clock is wrong.
+#[must_use]
+pub fn proven_since(line: &Event) -> Millis {
+    let is_old = line.sent_at_ms + DOUBT_MS < line.received_at_ms;
+    if is_old { line.received_at_ms } else { line.sent_at_ms }
 }
 
 /// A worker's clock may be wrong: no coverage further ahead of stream time than an event may be.

@@ -302,8 +302,8 @@ impl Owner {
             seq = position.seq,
             "the stream is not the one that was counted: coverage ends"
         );
-        let stands = |group: Group| claim.restored.positions.get(&group.number()).map_or(0, |position| position.seq);
-        let moved = slices().into_iter().filter(|slice| stands(Group::Slow(*slice)) > position.seq);
+        let standing = Standing::of(&claim.restored.positions);
+        let moved = slices().into_iter().filter(|slice| standing.slow[usize::from(*slice)].0 > position.seq);
         let mut coverage = super::coverage::Coverage::restore(&claim.restored.open_coverage, &claim.restored.heard);
         coverage.end_all();
         let (coverage, heard) = coverage.take();
@@ -316,7 +316,6 @@ impl Owner {
             },
             late: Vec::new(),
         };
-        let standing = Standing { fast: stands(Group::Fast), slow: slices().map(|slice| stands(Group::Slow(slice))) };
         let committer = self.committer(claim, &take_over.state.created);
         !matches!(committer.whole(standing, flush).await, Done::Fenced)
     }

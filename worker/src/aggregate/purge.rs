@@ -2,10 +2,11 @@
 
 use super::dedupe::{GENERATION_MS, horizon_start};
 use super::delta::Millis;
+use clamor_bus::Bus;
 use std::collections::VecDeque;
 
 /// Above this share of its limit the owner purges, so that a busy day never refuses live chat.
-pub const FULL: f64 = 0.7;
+const FULL: f64 = 0.7;
 
 /// Generations that are remembered: the horizon is two, a slow group may be one behind, and one to spare.
 const REMEMBERED: usize = 4;
@@ -35,6 +36,24 @@ impl Beginnings {
         let needed_ms = horizon_start(lowest_ms);
         let (_, seq) = self.first.iter().rev().find(|(start_ms, _)| *start_ms <= needed_ms)?;
         seq.checked_sub(1).filter(|seq| *seq > 0)
+    }
+}
+
+/// Makes room in a stream that is nearly full.
+pub async fn purge(bus: &Bus, shard: u16, up_to_seq: u64) {
+    let full = match bus.stream_state(shard).await {
+        Ok(state) => {
+            state.max_bytes > 0 && state.bytes as f64 > FULL * state.max_bytes as f64 && up_to_seq >= state.first_seq
+        }
+        Err(_) => false,
+    };
+    if full {
+        match bus.purge(shard, up_to_seq).await {
+            Ok(purged) => {
+                tracing::info!(shard, up_to_seq, purged, "purged what is committed from a stream that was nearly full");
+            }
+            Err(error) => tracing::warn!(shard, "{error}"),
+        }
     }
 }
 

@@ -1,9 +1,9 @@
 //! From a chunk of events and what others have heard to what the store is to add. Pure: counting it again with other
 //! coverage gives what would have been counted with that from the beginning.
 
+use super::chunk::Chunk;
 use super::covered::{Covered, Span};
 use super::phrases::Phrases;
-use super::read::Chunk;
 use super::recent::Recent;
 use crate::aggregate::counting::{Counter, Groups, unique_chatter};
 use crate::aggregate::delta::{ChannelId, ChatterId, Millis, SLICES};

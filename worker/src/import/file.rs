@@ -1,15 +1,17 @@
 //! The import of one file: reads ahead by a chunk, asks what others have heard, counts, commits.
 
+use super::beginning::Reader;
+use super::chunk::{Chunk, NAMED, Tally};
 use super::count::{Counting, Judged, question};
 use super::covered::{Covered, Span};
 use super::error::{FileError, ImportError};
+use super::patience::patiently;
 use super::phrases::Phrases;
 use super::progress::ProgressReport;
-use super::read::{Chunk, Ended, From, Reader, Stop, Tally};
+use super::read::{Ended, From, Stop};
 use super::summary::{Summary, moment, older_than_retention};
 use crate::aggregate::delta::{ChannelId, Millis};
-use crate::retry::backoff;
-use crate::store::{Class, ImportDelta, ImportOutcome, ImportStep, KeptFrom, Progress, RefusedRow, Store, StoreError};
+use crate::store::{ImportDelta, ImportOutcome, ImportStep, KeptFrom, Progress, RefusedRow, Store, StoreError};
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::Instant;
@@ -25,6 +27,15 @@ pub(super) struct Importer {
     pub(super) phrases: Phrases,
     pub(super) dry_run: bool,
     pub(super) shutdown: CancellationToken,
+}
+
+/// Where the import of a file stands, and what is to be counted of it.
+struct Stand {
+    progress: Progress,
+    now_ms: Millis,
+    /// What was said from here on is too young.
+    young_ms: Millis,
+    kept: KeptFrom,
 }
 
 /// One file on its way.
@@ -45,11 +56,11 @@ struct FileImport<'a> {
 }
 
 impl Importer {
-    /// Imports one file, or says what that would do.
+    /// Imports one file, or says what that would do; none: told to stop before it began.
     ///
     /// # Errors
     /// What is wrong with the file; what the store cannot do, and would not be able to later.
-    pub(super) async fn import(&self, path: &Path) -> Result<Summary, ImportError> {
+    pub(super) async fn import(&self, path: &Path) -> Result<Option<Summary>, ImportError> {
         let began = Instant::now();
         if path.as_os_str() == "-" {
             return Err(FileError::StandardInput.into());
@@ -58,17 +69,13 @@ impl Importer {
         let reader = blocking(move || Reader::begin(&file, whole)).await?;
         let kind = format!("{}, {}", reader.format.name(), reader.packing.name());
         let identity = reader.identity;
-        let Progress { bytes, hash, .. } = self.store.import_progress(identity).await?.unwrap_or_default();
-        if !self.dry_run {
-            let name = path.display().to_string();
-            self.store.begin_import(identity, &name, self.whole).await?;
-        }
-        let now_ms = self.store.now_ms().await?;
-        let young_ms = self.store.import_horizon(now_ms).await?;
+        let Some(stand) = patiently(&self.shutdown, async || self.stand(identity, path).await).await? else {
+            return Ok(None);
+        };
+        let Stand { progress: Progress { bytes, hash, .. }, now_ms, young_ms, kept } = stand;
         if bytes > 0 {
             tracing::info!(file = %path.display(), bytes, "imported before: going on from there");
         }
-        let kept = self.store.kept_from().await?;
         let mut import = FileImport {
             importer: self,
             path,
@@ -84,14 +91,26 @@ impl Importer {
             refused: 0,
         };
         let mut report = ProgressReport::new(path, reader.size, reader.read.clone());
-        let from = From { bytes, hash, young_ms, known_ms: kept.hours_ms, now_ms, whole };
+        let from = From { bytes, hash, young_ms, known_ms: kept.heard_ms, now_ms, whole };
         let (sender, chunks) = mpsc::channel(1);
         let reading = tokio::task::spawn_blocking(move || reader.run(from, &sender));
         let added = Box::pin(import.add(chunks, &mut report)).await;
         report.end();
         added?;
         let ended = joined(reading.await);
-        import.finish(ended, young_ms, kind, began).await
+        import.finish(ended, young_ms, kind, began).await.map(Some)
+    }
+
+    /// Notes that the import begins, and asks from where it goes on.
+    async fn stand(&self, identity: u64, path: &Path) -> Result<Stand, StoreError> {
+        let progress = self.store.import_progress(identity).await?.unwrap_or_default();
+        if !self.dry_run {
+            self.store.begin_import(identity, &path.display().to_string(), self.whole).await?;
+        }
+        let now_ms = self.store.now_ms().await?;
+        let young_ms = self.store.import_horizon(now_ms).await?;
+        let kept = self.store.kept_from().await?;
+        Ok(Stand { progress, now_ms, young_ms, kept })
     }
 }
 
@@ -172,18 +191,8 @@ impl FileImport<'_> {
         if channels.is_empty() {
             return Ok(Some(Covered::default()));
         }
-        let store = &self.importer.store;
-        let mut waits = Waits::new(&self.importer.shutdown);
-        loop {
-            match store.covered(self.identity, channels, span).await {
-                Ok(covered) => return Ok(Some(covered)),
-                Err(error) => {
-                    if !waits.after(error).await? {
-                        return Ok(None);
-                    }
-                }
-            }
-        }
+        let Importer { store, shutdown, .. } = self.importer;
+        patiently(shutdown, async || store.covered(self.identity, channels, span).await).await
     }
 
     /// Commits, for as long as it takes; none: told to stop.
@@ -192,23 +201,14 @@ impl FileImport<'_> {
         step: &ImportStep<'_>,
         delta: &mut ImportDelta,
     ) -> Result<Option<ImportOutcome>, StoreError> {
-        let mut waits = Waits::new(&self.importer.shutdown);
-        loop {
-            match self.importer.store.commit_import(step, delta).await {
-                Ok(outcome) => return Ok(Some(outcome)),
-                Err(error) => {
-                    if !waits.after(error).await? {
-                        return Ok(None);
-                    }
-                }
-            }
-        }
+        let Importer { store, shutdown, .. } = self.importer;
+        patiently(shutdown, async || store.commit_import(step, delta).await).await
     }
 
     fn refused(&mut self, rows: &[RefusedRow]) {
         for row in rows {
             self.refused += 1;
-            if self.refused <= super::read::NAMED {
+            if self.refused <= NAMED {
                 tracing::error!(table = row.table, row = %row.row, "a row cannot be stored, all others are: {}", row.reason);
             }
         }
@@ -278,37 +278,6 @@ impl FileImport<'_> {
         tracing::info!(channels = channels.len(), "covering from {} to {}", moment(from), moment(until));
         self.commit(&step, &mut delta).await?;
         Ok(())
-    }
-}
-
-/// Waits between the tries of one action.
-struct Waits<'a> {
-    shutdown: &'a CancellationToken,
-    waits: Box<dyn Iterator<Item = std::time::Duration> + Send>,
-    has_said: bool,
-}
-
-impl<'a> Waits<'a> {
-    fn new(shutdown: &'a CancellationToken) -> Self {
-        Self { shutdown, waits: Box::new(backoff()), has_said: false }
-    }
-
-    /// Waits where it may pass; false: told to stop.
-    ///
-    /// # Errors
-    /// It does not pass.
-    async fn after(&mut self, error: StoreError) -> Result<bool, StoreError> {
-        if error.class() != Class::Retry {
-            return Err(error);
-        }
-        if !std::mem::replace(&mut self.has_said, true) {
-            tracing::warn!("{error}; trying again");
-        }
-        let wait = self.waits.next().unwrap_or_default();
-        Ok(tokio::select! {
-            () = self.shutdown.cancelled() => false,
-            () = tokio::time::sleep(wait) => true,
-        })
     }
 }
 

@@ -12,6 +12,8 @@
 //! ```
 
 mod args;
+pub mod beginning;
+pub mod chunk;
 pub mod count;
 pub mod covered;
 pub mod decode;
@@ -20,6 +22,7 @@ mod file;
 pub mod json;
 pub mod open;
 pub mod order;
+mod patience;
 pub mod phrases;
 mod progress;
 pub mod read;

@@ -5,10 +5,10 @@
 //!
 //! Invariants: a chunk ends where a record does; memory is one buffer and the chunk that is being filled.
 
+use super::beginning::Reader;
+use super::chunk::{Chunk, Tally};
 use super::covered::Span;
 use super::decode::{Decoded, Format, decode};
-use super::error::FileError;
-use super::open::{Opened, Packing, open};
 use super::order::{Order, Place};
 use super::recent::Recent;
 use super::records::{ReadError, Records};
@@ -19,11 +19,7 @@ use clamor_chat::window;
 use clamor_chat::wire::Event;
 use rustc_hash::{FxHashMap, FxHashSet};
 use std::io::Read;
-use std::path::Path;
-use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
 use tokio::sync::mpsc;
-use xxhash_rust::xxh3::Xxh3;
 
 /// Events of one chunk, and so of one transaction: enough that rows merge, few enough that live commits wait for less
 /// than a second and that three chunks at a time are some tens of megabytes.
@@ -32,75 +28,6 @@ const CHUNK_EVENTS: usize = 32 * 1024;
 const CHUNK_BYTES: u64 = 24 << 20;
 /// Records without anything to count are committed from time to time, too.
 const CHUNK_RECORDS: u64 = 16 * CHUNK_EVENTS as u64;
-/// Within so much of its beginning there must be chat.
-const JUDGED_BYTES: u64 = 1024;
-/// Bad lines that are named; all are counted.
-pub const NAMED: usize = 5;
-
-/// A line that was left out.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct BadLine {
-    /// Its number, from 1; of a JSON document, that of the message.
-    pub line: u64,
-    /// What is wrong with it.
-    pub why: String,
-}
-
-/// What became of a run's lines before they came to be counted.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Tally {
-    /// All lines so far, those of earlier runs included.
-    pub lines: u64,
-    /// Lines of earlier runs.
-    pub earlier: u64,
-    /// Events that are new to the file.
-    pub events: u64,
-    /// Protocol and empty lines.
-    pub other: u64,
-    /// Lines that the file has twice.
-    pub repeated: u64,
-    /// Lines in time that the file has had already, long before.
-    pub behind: u64,
-    /// Lines outside of what the file was said to be whole for.
-    pub outside: u64,
-    /// Lines of a time of which the store does not know any more who heard it.
-    pub forgotten: u64,
-    /// Lines that are not chat.
-    pub bad: u64,
-    /// The first of those.
-    pub first_bad: Vec<BadLine>,
-}
-
-impl Tally {
-    fn bad(&mut self, line: u64, why: String) {
-        self.bad += 1;
-        if self.first_bad.len() < NAMED {
-            self.first_bad.push(BadLine { line, why });
-        }
-    }
-}
-
-/// Some lines of a file.
-#[derive(Debug, Default)]
-pub struct Chunk {
-    /// What is new to the file.
-    pub events: Vec<Event>,
-    /// Logins that channels are newly known by, and when.
-    pub logins: FxHashMap<ChannelId, (String, Millis)>,
-    /// Since when the file covers the channels that it has events of for the first time in this run.
-    pub since_ms: FxHashMap<ChannelId, Millis>,
-    /// Times of its events: from, and up to before.
-    pub span: Span,
-    /// Where it ends in the content.
-    pub bytes: u64,
-    /// Hash of the content up to there.
-    pub hash: u128,
-    /// All that was read so far.
-    pub tally: Tally,
-    /// Before the first chunk: who wrote in the newest minutes of earlier runs.
-    pub recent: Option<Recent>,
-}
-
 /// Why reading stopped.
 #[derive(Debug)]
 pub enum Stop {
@@ -156,7 +83,7 @@ pub struct From {
     pub hash: u128,
     /// What was said from here on is too young.
     pub young_ms: Millis,
-    /// Of the time before, the store has forgotten who heard what.
+    /// Of the time before, the store does not know what was heard.
     pub known_ms: Millis,
     /// The database's clock.
     pub now_ms: Millis,
@@ -164,62 +91,7 @@ pub struct From {
     pub whole: Option<Span>,
 }
 
-/// A file whose beginning was looked at.
-pub struct Reader {
-    records: Records<Box<dyn Read + Send>>,
-    /// What it is written in.
-    pub format: Format,
-    /// How it is packed.
-    pub packing: Packing,
-    /// Its size on disk.
-    pub size: u64,
-    /// How much of that was read.
-    pub read: Arc<AtomicU64>,
-    /// Names the file, however it is packed and however it grows: a hash of what it begins with up to its first chat.
-    pub identity: u64,
-}
-
-impl std::fmt::Debug for Reader {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Reader").field("format", &self.format).field("identity", &self.identity).finish_non_exhaustive()
-    }
-}
-
 impl Reader {
-    /// Opens a file and looks at its beginning.
-    ///
-    /// # Errors
-    /// It cannot be read, or does not begin with chat.
-    pub fn begin(path: &Path, whole: Option<Span>) -> Result<Self, FileError> {
-        let file = path.to_owned();
-        let Opened { content, packing, size, read } =
-            open(path).map_err(|source| FileError::Open { file: file.clone(), source })?;
-        let mut records = Records::new(content);
-        let beginning = records.peek();
-        let format = Format::of(beginning);
-        let judged = judge(beginning, format);
-        records.set_framing(format.framing());
-        let ends = match judged {
-            Ok(ends) => ends,
-            Err(bad) => {
-                return Err(match (records.next_record(), bad) {
-                    // Nothing of it can be unpacked, or half a line.
-                    (Err(error), _) => FileError::Broken { file, line: 0, error },
-                    (Ok(_), Some(BadLine { line, why })) => FileError::NotChat { file, line, why },
-                    (Ok(_), None) => FileError::Empty { file },
-                });
-            }
-        };
-        let beginning = records.peek();
-        let mut hash = Xxh3::new();
-        hash.update(&beginning[..usize::try_from(ends).unwrap_or(usize::MAX).min(beginning.len())]);
-        for time in whole.into_iter().flat_map(|(from, until)| [from, until]) {
-            hash.update(&time.to_le_bytes());
-        }
-        let identity = hash.digest().max(1);
-        Ok(Self { records, format, packing, size, read, identity })
-    }
-
     /// Reads to the end, or to where it must stop. Blocks.
     #[must_use]
     pub fn run(self, from: From, chunks: &mpsc::Sender<Chunk>) -> Ended {
@@ -229,34 +101,6 @@ impl Reader {
         let spans = reading.order.spans().collect();
         Ended { stop, tally: reading.tally, spans }
     }
-}
-
-/// Where the first line of chat ends; none: there is nothing.
-fn judge(beginning: &[u8], format: Format) -> Result<u64, Option<BadLine>> {
-    let mut records = Records::new(beginning);
-    records.set_framing(format.framing());
-    let (mut login, mut bad, mut protocol) = (String::new(), None, None);
-    while let Ok(Some(record)) = records.next_record() {
-        let (number, begins, ends) = (record.number, record.begins, record.ends);
-        if bad.is_some() && protocol.is_none() && begins > JUDGED_BYTES {
-            return Err(bad);
-        }
-        let is_empty = record.bytes.trim_ascii().is_empty();
-        match decode(format, record, &mut login) {
-            Ok(Decoded::Chat(_)) => return Ok(ends),
-            Ok(Decoded::Other) if is_empty => {}
-            Ok(Decoded::Other) => {
-                protocol.get_or_insert_with(|| BadLine {
-                    line: number,
-                    why: "no chat follows in the first MiB".to_owned(),
-                });
-            }
-            Err(why) => {
-                bad.get_or_insert(BadLine { line: number, why });
-            }
-        }
-    }
-    Err(bad.or(protocol))
 }
 
 /// A file being read.

@@ -3,6 +3,7 @@
 use super::args::{ImportArgs, WholeChannel};
 use super::error::{FileError, ImportError};
 use super::file::Importer;
+use super::patience::patiently;
 use super::phrases::Phrases;
 use super::read::Stop;
 use super::summary::Summary;
@@ -11,7 +12,7 @@ use crate::config::BusArgs;
 use crate::process::Process;
 use crate::retry;
 use crate::roles::{connect_bus, connect_store};
-use crate::store::{Class, CommitError, ImportLock, Store, StoreConfig, StoreError};
+use crate::store::{Claim, Class, CommitError, ImportLock, Store, StoreConfig, StoreError};
 use anyhow::{Result, bail};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -36,7 +37,8 @@ pub async fn run(args: ImportArgs) -> Result<()> {
         connect_store(&process, &store, APPLICATION).await?
     };
     let Some(store) = store else { return Ok(()) };
-    let shards = shards(&store, wanted, dry_run).await?;
+    let found = patiently(&process.shutdown, async || shards(&store, wanted, dry_run).await).await?;
+    let Some(shards) = found else { return Ok(()) };
     let Some(phrases) = phrases(&process, manifests, plan, &bus, shards).await? else { return Ok(()) };
     let Some(lock) = lock(&process, &store, dry_run).await? else { return Ok(()) };
     let whole = whole_channel.map(|WholeChannel(span)| span);
@@ -44,7 +46,8 @@ pub async fn run(args: ImportArgs) -> Result<()> {
         Importer { store: store.clone(), shards, whole, phrases, dry_run, shutdown: process.shutdown.clone() };
     let failed = import_all(&importer, &files).await?;
     if !dry_run {
-        sum_up(&store, shards, &process.shutdown).await?;
+        let (owner, shutdown) = (rand::random(), &process.shutdown);
+        patiently(shutdown, async || sum_up(&store, shards, owner, shutdown).await).await?;
     }
     // Closing awaits every connection, the lock's too.
     drop((lock, importer));
@@ -64,7 +67,8 @@ async fn import_all(importer: &Importer, files: &[PathBuf]) -> Result<Option<(us
             break;
         }
         let error = match Box::pin(importer.import(file)).await {
-            Ok(summary) => match say(file, summary) {
+            Ok(None) => continue,
+            Ok(Some(summary)) => match say(file, summary) {
                 Some(error) => error.into(),
                 None => continue,
             },
@@ -159,18 +163,10 @@ async fn lock(process: &Process, store: &Store, dry_run: bool) -> Result<Option<
     Ok(retry::until_ok("import", &process.health, &process.shutdown, attempt).await.map(Some))
 }
 
-/// Sums the windows that have ended. An aggregator does it for the shards that it owns; an importer that was killed while
-/// it did may still seem to own one, until its lease has run out.
-async fn sum_up(store: &Store, shards: u16, shutdown: &CancellationToken) -> Result<(), StoreError> {
-    let owner: u64 = rand::random();
+/// Sums the windows that have ended, where no aggregator does.
+async fn sum_up(store: &Store, shards: u16, owner: u64, shutdown: &CancellationToken) -> Result<(), StoreError> {
     for shard in 0..shards {
-        let claim = loop {
-            match store.claim(shard, owner, false).await? {
-                Some(claim) => break claim,
-                None if shutdown.is_cancelled() || store.has_aggregator().await? => return Ok(()),
-                None => tokio::time::sleep(LOOK_AGAIN).await,
-            }
-        };
+        let Some(claim) = claim(store, shard, owner, shutdown).await? else { return Ok(()) };
         loop {
             match store.roll_up(&claim, now_ms()).await {
                 Ok(0) | Err(CommitError::Fenced) => break,
@@ -185,4 +181,24 @@ async fn sum_up(store: &Store, shards: u16, shutdown: &CancellationToken) -> Res
         store.release(&claim).await?;
     }
     Ok(())
+}
+
+/// The shard; none: an aggregator has it, or told to stop. An importer that was killed here may still seem to own it, until
+/// its lease has run out. Only who is alive renews one.
+async fn claim(
+    store: &Store,
+    shard: u16,
+    owner: u64,
+    shutdown: &CancellationToken,
+) -> Result<Option<Claim>, StoreError> {
+    let before = store.leased_until(shard).await?;
+    loop {
+        if let Some(claim) = store.claim(shard, owner, false).await? {
+            return Ok(Some(claim));
+        }
+        if shutdown.is_cancelled() || store.leased_until(shard).await? != before {
+            return Ok(None);
+        }
+        tokio::time::sleep(LOOK_AGAIN).await;
+    }
 }

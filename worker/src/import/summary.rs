@@ -1,7 +1,8 @@
 //! What an import did, or would do, in words.
 
+use super::chunk::{BadLine, Tally};
 use super::count::Judged;
-use super::read::{BadLine, Stop, Tally};
+use super::read::Stop;
 use crate::aggregate::delta::{ChannelId, Millis};
 use crate::store::KeptFrom;
 use std::collections::BTreeMap;
@@ -57,7 +58,7 @@ impl Summary {
             "left out: the file goes back in time, to where it has been; sort it before its first import",
         );
         note(tally.outside, "left out: outside of --whole-channel");
-        note(tally.forgotten, "left out: older than the hours that the store keeps, and with them who heard what");
+        note(tally.forgotten, "left out: of a time of which the store does not know any more what was heard");
         note(tally.other, "lines of the protocol, without chat");
         note(tally.bad, "lines are not chat:");
         for BadLine { line, why } in &tally.first_bad {
@@ -102,11 +103,12 @@ impl Summary {
 
 /// What of a file that begins then is kept only as sums; none: all is kept.
 pub(super) fn older_than_retention(kept: KeptFrom, first_ms: Millis) -> Option<String> {
-    let KeptFrom { minutes_ms, hours_ms, events_ms } = kept;
-    if first_ms >= minutes_ms.max(hours_ms).max(events_ms) {
+    let KeptFrom { minutes_ms, hours_ms, heard_ms, events_ms } = kept;
+    if first_ms >= minutes_ms.max(hours_ms).max(heard_ms).max(events_ms) {
         return None;
     }
-    let levels = [("minutes", minutes_ms), ("hours", hours_ms), ("chat events", events_ms)];
+    let levels =
+        [("minutes", minutes_ms), ("hours", hours_ms), ("chat events", events_ms), ("what was heard", heard_ms)];
     let older: Vec<String> = levels
         .into_iter()
         .filter(|(_, from)| first_ms < *from)
@@ -114,7 +116,8 @@ pub(super) fn older_than_retention(kept: KeptFrom, first_ms: Millis) -> Option<S
         .collect();
     Some(format!(
         "the file begins at {}; the store keeps {}: what is older than the minutes is counted in hours, days and totals \
-         alone, what is older than the hours not at all, and older chat events are not kept",
+         alone, what is older than the hours in days and totals, what is older than the knowledge of what was heard not \
+         at all, and older chat events are not kept",
         moment(first_ms),
         older.join(", ")
     ))
@@ -134,7 +137,7 @@ mod tests {
     #[test]
     fn what_is_older_than_retention_is_said_by_level() {
         let day = 86_400_000;
-        let kept = KeptFrom { minutes_ms: 100 * day, hours_ms: 50 * day, events_ms: 0 };
+        let kept = KeptFrom { minutes_ms: 100 * day, hours_ms: 50 * day, heard_ms: 5 * day, events_ms: 0 };
         assert_eq!(older_than_retention(kept, 100 * day), None);
         let said = older_than_retention(kept, 60 * day).unwrap();
         assert!(said.contains("minutes from 1970-04-11") && !said.contains("hours from"), "{said}");

@@ -6,20 +6,25 @@
 
 use super::connect::Store;
 use super::dictionary::Dictionary;
-use super::error::{CommitError, StoreError, Trying, is_data_error, is_missing_partition};
-use super::lease::Claim;
-use super::transaction::{Commit, Ended, Outcome, Prepared, TRANSACTION_LIMIT, discard_if_broken, limited};
+use super::elsewhere::read_elsewhere;
+use super::error::{CommitError, StoreError, Trying, is_data_error};
+use super::lease::{Claim, numbers};
+use super::partition::Retained;
+use super::rows::Context;
+use super::transaction::{
+    ATTEMPTS, Counts, Heard, Place, Prepared, Refusal, TRANSACTION_LIMIT, discard_if_broken, limited,
+};
+use super::value::{Stamp, sequence, text};
 use super::write::{RefusedRow, Write};
+use super::{fast, slow};
 use crate::aggregate::delta::{FastDelta, Group, Position, SlowDelta};
 use crate::aggregate::late::{self, Elsewhere, LateLine};
 use crate::aggregate::tally::Tally;
-use sqlx::Connection;
+use crate::protection::Protection;
+use sqlx::postgres::PgConnection;
+use sqlx::{Connection, query_as, query_scalar};
 use std::sync::PoisonError;
 use std::time::Instant;
-
-/// Attempts within one call: stale connections of the pool, changes of retention, a backend that the lease does not
-/// name yet. More than that is an outage, which is the caller's to wait for.
-const ATTEMPTS: usize = 12;
 
 /// What a commit did.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -32,6 +37,16 @@ pub struct Committed {
     pub refused: Vec<RefusedRow>,
     /// What became of the late lines.
     pub late: Tally,
+}
+
+impl Committed {
+    /// With what was written before it, from then on.
+    pub(super) fn with(mut self, before: Self, begun: Instant) -> Self {
+        self.rows += before.rows;
+        self.refused.extend(before.refused);
+        self.millis = u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX);
+        self
+    }
 }
 
 /// One group's part of a commit.
@@ -137,16 +152,15 @@ impl Store {
         let mut flushes = flushes.to_vec();
         flushes.sort_by_key(Flush::group);
         let flushes = flushes.as_slice();
-        let commit = Commit { claim, flushes, late, to, stream_created };
-        let dictionary = self.write_dictionary(&commit).await?;
-        let mut committed = Box::pin(self.commit_counts(&commit)).await?;
-        committed.rows += dictionary.rows;
-        committed.refused.extend(dictionary.refused);
-        committed.millis = u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX);
-        Ok(committed)
+        let mut counts = GroupCounts { claim, flushes, late, to, stream_created, elsewhere: Elsewhere::default() };
+        let dictionary = self.write_dictionary(&counts).await?;
+        match Box::pin(self.commit_once(&mut counts)).await? {
+            Ok(committed) => Ok(committed.with(dictionary, begun)),
+            Err(Refusal::Lost | Refusal::Covered(_)) => Err(CommitError::Fenced),
+        }
     }
 
-    async fn write_dictionary(&self, commit: &Commit<'_>) -> Result<Committed, StoreError> {
+    async fn write_dictionary(&self, commit: &GroupCounts<'_>) -> Result<Committed, StoreError> {
         let mut dictionary = Dictionary::default();
         {
             let known = self.inner.known_channels.lock().unwrap_or_else(PoisonError::into_inner);
@@ -163,19 +177,25 @@ impl Store {
                 late.slow.iter().for_each(|slice| dictionary.add_slow(slice, commit.claim.shard_number(), &known));
             }
         }
-        let mut done = Committed::default();
-        for write in dictionary.writes.iter().filter(|write| write.rows > 0) {
-            let (rows, refused) = self.write_alone(write).await?;
-            done.rows += rows;
-            done.refused.extend(refused);
-        }
+        let mut done = self.write_each(&dictionary.writes).await?;
         done.refused.append(&mut dictionary.refused);
         self.inner.known_channels.lock().unwrap_or_else(PoisonError::into_inner).extend(dictionary.channels);
         Ok(done)
     }
 
+    /// Statements that commit by themselves, one after another.
+    pub(super) async fn write_each(&self, writes: &[Write]) -> Result<Committed, StoreError> {
+        let mut done = Committed::default();
+        for write in writes.iter().filter(|write| write.rows > 0) {
+            let (rows, refused) = self.write_alone(write).await?;
+            done.rows += rows;
+            done.refused.extend(refused);
+        }
+        Ok(done)
+    }
+
     /// One statement that commits by itself; idempotent, so it is repeated on a fresh connection if one breaks.
-    pub(super) async fn write_alone(&self, write: &Write) -> Result<(u64, Vec<RefusedRow>), StoreError> {
+    async fn write_alone(&self, write: &Write) -> Result<(u64, Vec<RefusedRow>), StoreError> {
         let action = "write a dictionary";
         let mut attempt = 0;
         loop {
@@ -199,60 +219,130 @@ impl Store {
             }
         }
     }
+}
 
-    async fn commit_counts(&self, commit: &Commit<'_>) -> Result<Committed, CommitError> {
-        let mut prepared = self.prepare(commit, Elsewhere::default());
-        let mut careful = false;
-        let mut last = None;
-        for _ in 0..ATTEMPTS {
-            let periods = prepared.context.periods.iter().copied();
-            self.inner.partitions.ensure(&self.inner.pool, periods).await?;
-            let mut connection = self.acquire().await?;
-            match self.attempt(&mut connection, commit, &prepared, careful).await {
-                Ok(Ended::Committed { rows, refused }) => return Ok(prepared.committed(rows, refused)),
-                Ok(Ended::Before) => return Ok(prepared.committed(0, Vec::new())),
-                Ok(Ended::Fenced) => return Err(CommitError::Fenced),
-                Ok(Ended::Retention(retained)) => {
-                    *self.inner.retained.lock().unwrap_or_else(PoisonError::into_inner) = retained;
-                    prepared = self.prepare(commit, prepared.elsewhere);
-                }
-                Ok(Ended::Elsewhere(elsewhere)) => prepared = self.prepare(commit, elsewhere),
-                Ok(Ended::Unnamed) => {
-                    drop(connection);
-                    if !self.renew(commit.claim).await? {
-                        return Err(CommitError::Fenced);
-                    }
-                }
-                Ok(Ended::Unknown { pid, error, rows, refused }) => {
-                    tracing::warn!(%error, shard = commit.claim.shard, "the outcome of a commit is unknown, looking");
-                    drop(connection.detach());
-                    match self.outcome(commit, pid).await? {
-                        Outcome::Done => return Ok(prepared.committed(rows, refused)),
-                        Outcome::Again => last = Some(error),
-                        Outcome::Fenced => return Err(CommitError::Fenced),
-                    }
-                }
-                Err(StoreError::Sql { source, .. }) if is_data_error(&source) && !careful => careful = true,
-                Err(StoreError::Sql { source, action }) if is_missing_partition(&source) => {
-                    self.inner.partitions.forget();
-                    last = Some(StoreError::Sql { source, action });
-                }
-                // Before COMMIT an error means that nothing was written. A connection that broke while it lay in the
-                // pool is replaced at once; what else there is, is the caller's to wait for.
-                Err(error) => match discard_if_broken(connection, error) {
-                    Ok(broken) => last = Some(broken),
-                    Err(error) => return Err(error.into()),
-                },
+/// What a shard's groups commit at once.
+struct GroupCounts<'a> {
+    claim: &'a Claim,
+    flushes: &'a [Flush<'a>],
+    /// Lines that count where nobody else covers their time.
+    late: &'a [LateLine],
+    to: &'a Position,
+    /// Empty: what is stored stays.
+    stream_created: &'a str,
+    /// What others cover, as far as is known.
+    elsewhere: Elsewhere,
+}
+
+impl Counts for GroupCounts<'_> {
+    fn prepare(&mut self, retained: Retained) -> Prepared {
+        let shard = self.claim.shard_number();
+        let mut context = Context::new(retained);
+        let mut writes = Vec::new();
+        for flush in self.flushes {
+            match flush {
+                Flush::Fast { delta, .. } => writes.extend(fast::writes(delta, shard, &mut context)),
+                Flush::Slow { delta, .. } => writes.extend(slow::writes(delta, &mut context)),
             }
         }
-        Err(last.unwrap_or(StoreError::TimedOut { action: "commit", seconds: 0 }).into())
+        let mut tally = Tally::default();
+        if !self.late.is_empty() {
+            let late = late::count(self.late, &self.elsewhere);
+            tally = late.tally;
+            writes.extend(fast::writes(&late.fast, shard, &mut context));
+            writes.extend(late.slow.iter().flat_map(|slice| slow::writes(slice, &mut context)));
+        }
+        writes.push(context.dirty_write(shard));
+        Prepared { context, late: tally, writes }
+    }
+
+    async fn move_on(&self, connection: &mut PgConnection) -> Result<Result<i32, Place>, StoreError> {
+        let mut pid = 0;
+        for flush in self.flushes {
+            match self.move_group(connection, flush).await? {
+                Some(backend) => pid = backend,
+                None => return self.place_of(connection, flush).await.map(Err),
+            }
+        }
+        Ok(Ok(pid))
+    }
+
+    /// An import holds the rows of `shard_group` while it covers. What an open connection covers, the shard knows better.
+    async fn look_again(&mut self, connection: &mut PgConnection, retained: &Retained) -> Result<Heard, StoreError> {
+        if self.late.is_empty() {
+            return Ok(Heard::Same);
+        }
+        let now = read_elsewhere(connection, self.late, retained).await.trying("read who covers late lines")?;
+        let before = std::mem::replace(&mut self.elsewhere, now);
+        Ok(if self.elsewhere == before { Heard::Same } else { Heard::Changed })
+    }
+
+    /// All groups were moved, or none: one that moves tells.
+    async fn place(&self, connection: &mut PgConnection) -> Result<Place, StoreError> {
+        let moves = self.flushes.iter().find(|flush| flush.begins_at() != self.to.seq);
+        match moves.or(self.flushes.first()) {
+            Some(flush) => self.place_of(connection, flush).await,
+            None => Ok(Place::Moved),
+        }
+    }
+
+    fn lease(&self) -> Option<(&Claim, bool)> {
+        Some((self.claim, self.flushes.iter().any(|flush| matches!(flush, Flush::Fast { .. }))))
     }
 }
 
-impl Prepared {
-    /// What the caller learns: rows refused before the transaction, and in it.
-    fn committed(self, rows: u64, mut refused: Vec<RefusedRow>) -> Committed {
-        refused.extend(self.context.refused);
-        Committed { rows, millis: 0, refused, late: self.late }
+impl GroupCounts<'_> {
+    /// Statement 1 of a group. Returns our backend's pid; none: the shard is not ours, or the group is not there.
+    async fn move_group(&self, connection: &mut PgConnection, flush: &Flush<'_>) -> Result<Option<i32>, StoreError> {
+        let (instances, numbers) = numbers(self.to);
+        let epoch =
+            if Protection::Epoch.is_on() { self.claim.epoch } else { self.standing(connection, flush).await?.0 };
+        let judged_until = match flush {
+            Flush::Fast { delta, .. } if delta.judged_until_ms > 0 => Some(Stamp::saturating(delta.judged_until_ms)),
+            Flush::Fast { .. } | Flush::Slow { .. } => None,
+        };
+        query_scalar(
+            "UPDATE shard_group SET seq = $5, stream_time = $6, msg_id = $7, instances = $8, numbers = $9, plan = $10, \
+             stream_created = coalesce(nullif($11, ''), stream_created), judged_until = coalesce($12, judged_until), \
+             committed_at = now() \
+             WHERE shard = $1 AND grp = $2 AND epoch = $3 AND seq = $4 RETURNING pg_backend_pid()",
+        )
+        .bind(self.claim.shard_number())
+        .bind(flush.group().number())
+        .bind(epoch)
+        .bind(sequence(flush.begins_at()))
+        .bind(sequence(self.to.seq))
+        .bind(Stamp::saturating(self.to.stream_time_ms))
+        .bind(text(&self.to.msg_id).into_owned())
+        .bind(instances)
+        .bind(numbers)
+        .bind(text(&self.to.plan).into_owned())
+        .bind(self.stream_created.to_owned())
+        .bind(judged_until)
+        .fetch_optional(connection)
+        .await
+        .trying("move the shard's sequence on")
+    }
+
+    async fn place_of(&self, connection: &mut PgConnection, flush: &Flush<'_>) -> Result<Place, StoreError> {
+        Ok(match self.standing(connection, flush).await? {
+            (epoch, _) if epoch != self.claim.epoch => Place::Lost,
+            (_, seq) if seq == sequence(flush.begins_at()) => Place::Left,
+            (_, seq) if seq == sequence(self.to.seq) => Place::Moved,
+            _ => Place::Lost,
+        })
+    }
+
+    /// A group's epoch and sequence, after whoever holds its row has ended.
+    async fn standing(&self, connection: &mut PgConnection, flush: &Flush<'_>) -> Result<(i64, i64), StoreError> {
+        let row: Option<(i64, i64)> =
+            query_as("SELECT epoch, seq FROM shard_group WHERE shard = $1 AND grp = $2 FOR UPDATE")
+                .bind(self.claim.shard_number())
+                .bind(flush.group().number())
+                .fetch_optional(connection)
+                .await
+                .trying("read the shard's sequence")?;
+        // No row is nobody's epoch.
+        Ok(row.unwrap_or((-1, -1)))
     }
 }

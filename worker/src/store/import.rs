@@ -2,7 +2,6 @@
 
 use super::connect::Store;
 use super::error::{StoreError, Trying};
-use super::lease::LEASE;
 use super::partition::{Kept, Retained};
 use super::value::{Key, Stamp, sequence, text};
 use crate::aggregate::dedupe::horizon_start;
@@ -34,8 +33,10 @@ pub struct Progress {
 pub struct KeptFrom {
     /// Minutes.
     pub minutes_ms: Millis,
-    /// Hours, and with them who heard what.
+    /// Hours.
     pub hours_ms: Millis,
+    /// Of the time before, the store does not know what was heard.
+    pub heard_ms: Millis,
     /// Chat events and logged matches.
     pub events_ms: Millis,
 }
@@ -131,19 +132,18 @@ impl Store {
         Ok(horizon_start(read.map_or(now_ms, |read| read.millis().min(now_ms))))
     }
 
-    /// Whether an aggregator is alive, which sums up what is dirty in the shards that it owns.
+    /// Until when the shard's owner has it; none: nobody ever had it.
     ///
     /// # Errors
-    /// The database cannot be used now.
-    pub async fn has_aggregator(&self) -> Result<bool, StoreError> {
+    /// The database cannot be used now; the shard has no row.
+    pub async fn leased_until(&self, shard: u16) -> Result<Option<Millis>, StoreError> {
         let mut connection = self.acquire().await?;
-        query_scalar(
-            "SELECT EXISTS (SELECT FROM aggregator WHERE seen_at > clock_timestamp() - make_interval(secs => $1))",
-        )
-        .bind(LEASE.as_secs_f64())
-        .fetch_one(&mut *connection)
-        .await
-        .trying("look for aggregators")
+        let until: Option<Stamp> = query_scalar("SELECT lease_until FROM shard WHERE shard = $1")
+            .bind(shard.cast_signed())
+            .fetch_one(&mut *connection)
+            .await
+            .trying("read a lease")?;
+        Ok(until.map(Stamp::millis))
     }
 
     /// From when on what is kept.
@@ -153,9 +153,14 @@ impl Store {
     pub async fn kept_from(&self) -> Result<KeptFrom, StoreError> {
         let mut connection = self.acquire().await?;
         let retained = Retained::read(&mut connection).await.trying("read retained_from")?;
+        let heard: Option<Stamp> = query_scalar("SELECT start_time FROM retained_from WHERE level = 'heard'")
+            .fetch_optional(&mut *connection)
+            .await
+            .trying("read retained_from")?;
         Ok(KeptFrom {
             minutes_ms: retained.from(Kept::Minute).millis(),
             hours_ms: retained.from(Kept::Hour).millis(),
+            heard_ms: heard.map_or(0, Stamp::millis),
             events_ms: retained.from(Kept::Event).millis(),
         })
     }
@@ -180,28 +185,29 @@ pub(super) async fn covered(
     let channels: Vec<i64> = channels.iter().map(|&channel| sequence(channel)).collect();
     let (from, until) = (Stamp::saturating(span.0), Stamp::saturating(span.1));
     let mut found = Covered::default();
-    let heard: Vec<(i64, Stamp, Stamp)> = query_as(HEARD)
-        .bind(&channels)
-        .bind(file.cast_signed())
-        .bind(from)
-        .bind(until)
-        .fetch_all(&mut *connection)
-        .await
-        .trying("read what others have heard")?;
-    for (channel, since, until) in heard {
-        found.add_heard(channel.cast_unsigned(), (since.millis(), until.millis()));
-    }
+    // Lines first: retention makes coverage of them.
     let lines: Vec<(Key, i64, Stamp)> = query_as(
         "SELECT key, channel_id, sent_at FROM uncovered_line WHERE sent_at >= $2 AND sent_at < $3 AND channel_id = ANY($1)",
     )
     .bind(&channels)
     .bind(from)
     .bind(until)
-    .fetch_all(connection)
+    .fetch_all(&mut *connection)
     .await
     .trying("read what was counted beyond coverage")?;
     for (key, channel, at) in lines {
         found.add_line(key.0, channel.cast_unsigned(), at.millis());
+    }
+    let heard: Vec<(i64, Stamp, Stamp)> = query_as(HEARD)
+        .bind(&channels)
+        .bind(file.cast_signed())
+        .bind(from)
+        .bind(until)
+        .fetch_all(connection)
+        .await
+        .trying("read what others have heard")?;
+    for (channel, since, until) in heard {
+        found.add_heard(channel.cast_unsigned(), (since.millis(), until.millis()));
     }
     Ok(found)
 }

@@ -9,27 +9,24 @@
 use super::commit::Committed;
 use super::connect::Store;
 use super::dictionary::Dictionary;
-use super::error::{StoreError, Trying, is_broken, is_data_error, is_missing_partition};
+use super::error::{StoreError, Trying};
 use super::import::covered;
+use super::lease::Claim;
 use super::partition::{Kept, Retained};
 use super::rows::Context;
-use super::transaction::{COMMIT_LIMIT, TRANSACTION_LIMIT, discard_if_broken, limited};
+use super::transaction::{Counts, Heard, Place, Prepared, Refusal};
 use super::value::{Key, Stamp, number, sequence, text};
-use super::write::{Column, RefusedRow, Write};
+use super::write::{Column, Write};
 use super::{fast, slow};
 use crate::aggregate::delta::{ChannelId, ChatterId, FastDelta, Millis, SLICES, SlowDelta};
+use crate::aggregate::tally::Tally;
 use crate::import::covered::{Covered, Span};
 use clamor_chat::shard::shard;
 use rustc_hash::FxHashSet;
-use sqlx::pool::PoolConnection;
 use sqlx::postgres::PgConnection;
-use sqlx::{Connection, Postgres, Transaction, query, query_scalar};
+use sqlx::{query, query_scalar};
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::PoisonError;
 use std::time::Instant;
-
-/// As many as a live commit has.
-const ATTEMPTS: usize = 12;
 
 /// What some lines of a file add to the store.
 #[derive(Debug, Default)]
@@ -87,6 +84,11 @@ impl ImportStep<'_> {
     fn shard_of(&self, channel_id: ChannelId) -> i16 {
         shard(channel_id, self.shards).cast_signed()
     }
+
+    /// Those that have a channel in it.
+    fn shards(&self) -> BTreeSet<i16> {
+        self.channels.iter().map(|&channel| self.shard_of(channel)).collect()
+    }
 }
 
 /// How the commit of a step ended.
@@ -100,27 +102,6 @@ pub enum ImportOutcome {
     Elsewhere,
 }
 
-/// How an attempt ended.
-enum Ended {
-    Committed { rows: u64, refused: Vec<RefusedRow> },
-    Covered(Covered),
-    Elsewhere,
-    Retention(Retained),
-    Unknown { pid: i32, error: StoreError, rows: u64, refused: Vec<RefusedRow> },
-}
-
-/// How the work of a transaction ended.
-enum Worked<'c> {
-    Ready(Transaction<'c, Postgres>, i32, u64, Vec<RefusedRow>),
-    Ended(Ended),
-}
-
-/// All writes of a step, made for what retention had left then.
-struct Prepared {
-    context: Context,
-    writes: Vec<Write>,
-}
-
 impl Store {
     /// Commits what a step adds.
     ///
@@ -131,17 +112,13 @@ impl Store {
         step: &ImportStep<'_>,
         delta: &mut ImportDelta,
     ) -> Result<ImportOutcome, StoreError> {
-        let began = Instant::now();
+        let begun = Instant::now();
         let names = self.write_names(step, delta).await?;
-        let outcome = Box::pin(self.commit_step(step, delta)).await?;
-        Ok(match outcome {
-            ImportOutcome::Committed(mut committed) => {
-                committed.rows += names.rows;
-                committed.refused.extend(names.refused);
-                committed.millis = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
-                ImportOutcome::Committed(committed)
-            }
-            other => other,
+        let mut counts = FileCounts { step, delta };
+        Ok(match Box::pin(self.commit_once(&mut counts)).await? {
+            Ok(committed) => ImportOutcome::Committed(committed.with(names, begun)),
+            Err(Refusal::Covered(covered)) => ImportOutcome::Covered(covered),
+            Err(Refusal::Lost) => ImportOutcome::Elsewhere,
         })
     }
 
@@ -161,17 +138,21 @@ impl Store {
         delta.fast.channel_names = logins;
         let mut writes = vec![channel_write(step, delta, channels)];
         writes.append(&mut dictionary.writes);
-        let mut done = Committed { refused: dictionary.refused, ..Committed::default() };
-        for write in writes.iter().filter(|write| write.rows > 0) {
-            let (rows, refused) = self.write_alone(write).await?;
-            done.rows += rows;
-            done.refused.extend(refused);
-        }
+        let mut done = self.write_each(&writes).await?;
+        done.refused.append(&mut dictionary.refused);
         Ok(done)
     }
+}
 
-    fn prepare_import(&self, step: &ImportStep<'_>, delta: &mut ImportDelta) -> Prepared {
-        let retained = *self.inner.retained.lock().unwrap_or_else(PoisonError::into_inner);
+/// What some lines of a file add.
+struct FileCounts<'a> {
+    step: &'a ImportStep<'a>,
+    delta: &'a mut ImportDelta,
+}
+
+impl Counts for FileCounts<'_> {
+    fn prepare(&mut self, retained: Retained) -> Prepared {
+        let Self { step, delta } = self;
         delta.settle(&retained);
         let mut context = Context::new(retained);
         let mut writes = fast::writes(&delta.fast, 0, &mut context);
@@ -179,78 +160,56 @@ impl Store {
             writes.extend(slow::writes(slice, &mut context));
         }
         writes.push(coverage_write(step, delta, &mut context));
-        let shards: BTreeSet<i16> = step.channels.iter().map(|&channel| step.shard_of(channel)).collect();
-        writes.extend(shards.into_iter().map(|shard| context.dirty_write(shard)));
-        writes.retain(|write| write.rows > 0);
-        Prepared { context, writes }
+        writes.extend(step.shards().into_iter().map(|shard| context.dirty_write(shard)));
+        Prepared { context, late: Tally::default(), writes }
     }
 
-    async fn commit_step(&self, step: &ImportStep<'_>, delta: &mut ImportDelta) -> Result<ImportOutcome, StoreError> {
-        let mut prepared = self.prepare_import(step, delta);
-        let mut careful = false;
-        let mut last = None;
-        for _ in 0..ATTEMPTS {
-            let periods = prepared.context.periods.iter().copied();
-            self.inner.partitions.ensure(&self.inner.pool, periods).await?;
-            let mut connection = self.acquire().await?;
-            match self.attempt_import(&mut connection, step, &prepared, careful).await {
-                Ok(Ended::Committed { rows, refused }) => return Ok(prepared.committed(rows, refused)),
-                Ok(Ended::Covered(covered)) => return Ok(ImportOutcome::Covered(covered)),
-                Ok(Ended::Elsewhere) => return Ok(ImportOutcome::Elsewhere),
-                Ok(Ended::Retention(retained)) => {
-                    *self.inner.retained.lock().unwrap_or_else(PoisonError::into_inner) = retained;
-                    prepared = self.prepare_import(step, delta);
-                }
-                Ok(Ended::Unknown { pid, error, rows, refused }) => {
-                    tracing::warn!(%error, "the outcome of a commit is unknown, looking");
-                    drop(connection.detach());
-                    match self.place_after(step, pid).await? {
-                        place if place == step.to_bytes => return Ok(prepared.committed(rows, refused)),
-                        place if place == step.from_bytes => last = Some(error),
-                        _ => return Ok(ImportOutcome::Elsewhere),
-                    }
-                }
-                Err(StoreError::Sql { source, .. }) if is_data_error(&source) && !careful => careful = true,
-                Err(StoreError::Sql { source, action }) if is_missing_partition(&source) => {
-                    self.inner.partitions.forget();
-                    last = Some(StoreError::Sql { source, action });
-                }
-                Err(error) => last = Some(discard_if_broken(connection, error)?),
-            }
-        }
-        Err(last.unwrap_or(StoreError::TimedOut { action: "commit", seconds: 0 }))
+    /// Moves the file's place, and locks the shards.
+    async fn move_on(&self, connection: &mut PgConnection) -> Result<Result<i32, Place>, StoreError> {
+        let step = self.step;
+        let pid: Option<i32> = query_scalar(
+            "UPDATE import_file SET bytes = $3, hash = $4, lines = $5, counted = counted + $6, committed_at = now() \
+             WHERE file = $1 AND bytes = $2 RETURNING pg_backend_pid()",
+        )
+        .bind(step.file.cast_signed())
+        .bind(sequence(step.from_bytes))
+        .bind(sequence(step.to_bytes))
+        .bind(Key(step.hash))
+        .bind(sequence(step.lines))
+        .bind(sequence(step.counted))
+        .fetch_optional(&mut *connection)
+        .await
+        .trying("move a file's place on")?;
+        let Some(pid) = pid else { return self.place(connection).await.map(Err) };
+        query("SELECT FROM shard_group WHERE shard = ANY($1) ORDER BY shard, grp FOR UPDATE")
+            .bind(step.shards().into_iter().collect::<Vec<_>>())
+            .execute(connection)
+            .await
+            .trying("lock the shards")?;
+        Ok(Ok(pid))
     }
 
-    async fn attempt_import(
-        &self,
-        connection: &mut PoolConnection<Postgres>,
-        step: &ImportStep<'_>,
-        prepared: &Prepared,
-        careful: bool,
-    ) -> Result<Ended, StoreError> {
-        let work = work(connection, step, prepared, careful);
-        let worked = tokio::time::timeout(TRANSACTION_LIMIT, Box::pin(work)).await;
-        let timed_out = |_| StoreError::TimedOut { action: "commit", seconds: TRANSACTION_LIMIT.as_secs() };
-        let (transaction, pid, rows, refused) = match worked.map_err(timed_out)?? {
-            Worked::Ready(transaction, pid, rows, refused) => (transaction, pid, rows, refused),
-            Worked::Ended(ended) => return Ok(ended),
-        };
-        match limited(COMMIT_LIMIT, "commit", transaction.commit()).await {
-            Ok(()) => Ok(Ended::Committed { rows, refused }),
-            Err(error) => Ok(Ended::Unknown { pid, error, rows, refused }),
-        }
+    async fn look_again(&mut self, connection: &mut PgConnection, _: &Retained) -> Result<Heard, StoreError> {
+        let now = covered(connection, self.step.file, self.step.channels, self.step.span).await?;
+        Ok(if now == *self.step.covered { Heard::Same } else { Heard::Covered(now) })
     }
 
-    /// The file's place, after whoever may still hold its row has ended.
-    async fn place_after(&self, step: &ImportStep<'_>, pid: i32) -> Result<u64, StoreError> {
-        self.end_backend(pid).await?;
-        let mut connection = self.acquire().await?;
+    async fn place(&self, connection: &mut PgConnection) -> Result<Place, StoreError> {
         let bytes: i64 = query_scalar("SELECT bytes FROM import_file WHERE file = $1 FOR UPDATE")
-            .bind(step.file.cast_signed())
-            .fetch_one(&mut *connection)
+            .bind(self.step.file.cast_signed())
+            .fetch_one(connection)
             .await
             .trying("read how far a file is imported")?;
-        Ok(bytes.cast_unsigned())
+        Ok(match bytes.cast_unsigned() {
+            bytes if bytes == self.step.from_bytes => Place::Left,
+            bytes if bytes == self.step.to_bytes => Place::Moved,
+            _ => Place::Lost,
+        })
+    }
+
+    /// A file is nobody's.
+    fn lease(&self) -> Option<(&Claim, bool)> {
+        None
     }
 }
 
@@ -267,87 +226,6 @@ impl ImportDelta {
             }
         }
     }
-}
-
-impl Prepared {
-    fn committed(self, rows: u64, mut refused: Vec<RefusedRow>) -> ImportOutcome {
-        refused.extend(self.context.refused);
-        ImportOutcome::Committed(Committed { rows, refused, ..Committed::default() })
-    }
-}
-
-/// Everything but COMMIT.
-async fn work<'c>(
-    connection: &'c mut PoolConnection<Postgres>,
-    step: &ImportStep<'_>,
-    prepared: &Prepared,
-    careful: bool,
-) -> Result<Worked<'c>, StoreError> {
-    let mut transaction = connection.begin().await.trying("begin")?;
-    let Some(pid) = move_on(&mut transaction, step).await? else {
-        transaction.rollback().await.trying("roll back")?;
-        return Ok(Worked::Ended(Ended::Elsewhere));
-    };
-    if let Some(ended) = look_again(&mut transaction, step, prepared).await? {
-        transaction.rollback().await.trying("roll back")?;
-        return Ok(Worked::Ended(ended));
-    }
-    let (mut rows, mut refused) = (0, Vec::new());
-    for write in &prepared.writes {
-        let written = if careful {
-            write.execute_carefully(&mut transaction, &mut refused).await
-        } else {
-            write.execute(&mut transaction).await
-        };
-        match written {
-            Ok(written) => rows += written,
-            Err(source) => {
-                if !is_broken(&source) {
-                    // At once: the shards' rows are locked until then.
-                    transaction.rollback().await.trying("roll back")?;
-                }
-                return Err(StoreError::Sql { action: "write counts", source });
-            }
-        }
-    }
-    Ok(Worked::Ready(transaction, pid, rows, refused))
-}
-
-/// Moves the file's place. Returns our backend's pid; none: the file is not where the caller left it.
-async fn move_on(connection: &mut PgConnection, step: &ImportStep<'_>) -> Result<Option<i32>, StoreError> {
-    query_scalar(
-        "UPDATE import_file SET bytes = $3, hash = $4, lines = $5, counted = counted + $6, committed_at = now() \
-         WHERE file = $1 AND bytes = $2 RETURNING pg_backend_pid()",
-    )
-    .bind(step.file.cast_signed())
-    .bind(sequence(step.from_bytes))
-    .bind(sequence(step.to_bytes))
-    .bind(Key(step.hash))
-    .bind(sequence(step.lines))
-    .bind(sequence(step.counted))
-    .fetch_optional(connection)
-    .await
-    .trying("move a file's place on")
-}
-
-/// Locks the shards and looks whether all is as it was when the lines were counted; none: it is.
-async fn look_again(
-    connection: &mut PgConnection,
-    step: &ImportStep<'_>,
-    prepared: &Prepared,
-) -> Result<Option<Ended>, StoreError> {
-    let shards: BTreeSet<i16> = step.channels.iter().map(|&channel| step.shard_of(channel)).collect();
-    query("SELECT FROM shard_group WHERE shard = ANY($1) ORDER BY shard, grp FOR UPDATE")
-        .bind(shards.into_iter().collect::<Vec<_>>())
-        .execute(&mut *connection)
-        .await
-        .trying("lock the shards")?;
-    let now = covered(connection, step.file, step.channels, step.span).await?;
-    if now != *step.covered {
-        return Ok(Some(Ended::Covered(now)));
-    }
-    let retained = Retained::read(connection).await.trying("read retained_from")?;
-    Ok((retained != prepared.context.retained).then_some(Ended::Retention(retained)))
 }
 
 /// Channels with their shards: those that the file names, and those that it covers.

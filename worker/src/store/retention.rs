@@ -4,8 +4,8 @@
 //! - It holds the rows of `shard_group` meanwhile: no commit is under way, and the next one reads `retained_from` anew.
 //! - Nothing dirty is dropped: all that a window held is in the level above it.
 //! - A level is not kept longer than the one summed from it, and what the days lose is folded into `*_folded`.
-//! - What was wanted and heard is known for as long as there are hours: before that nobody judges gaps, and nothing counts
-//!   that depends on who was listening.
+//! - What was wanted, and who heard what, is known for as long as there are hours: before that nobody judges gaps, and no
+//!   late line counts. That somebody heard is known for ever: it keeps older history from being counted twice.
 
 use super::connect::Store;
 use super::error::{StoreError, Trying, is_lock_timeout};
@@ -127,8 +127,8 @@ impl Store {
         Ok(Dropped { partitions, more, moved: true })
     }
 
-    /// Intervals that ended before the first hour that is kept. Afterwards, and without the rows of `shard_group`: nobody
-    /// reads them any more, and no commit waits for this.
+    /// Intervals that ended before the first hour that is kept. Afterwards, and without the rows of `shard_group`, so that
+    /// no commit waits for this: only an import reads them, and to it what they become says the same.
     async fn forget_who_listened(&self) -> Result<(), StoreError> {
         let action = "forget who listened";
         let mut connection = self.acquire().await?;
@@ -157,11 +157,28 @@ impl Store {
 }
 
 /// `$1`: the level that they are kept with.
-const FORGET_WHO_LISTENED: [&str; 3] = [
-    "DELETE FROM coverage WHERE until <= (SELECT start_time FROM retained_from WHERE level = $1)",
-    "DELETE FROM wanted WHERE until <= (SELECT start_time FROM retained_from WHERE level = $1)",
-    "DELETE FROM uncovered_line WHERE sent_at < (SELECT start_time FROM retained_from WHERE level = $1)",
-];
+const FORGET_WHO_LISTENED: [&str; 2] =
+    ["DELETE FROM wanted WHERE until <= (SELECT start_time FROM retained_from WHERE level = $1)", ONE_FOR_ALL];
+
+/// All who heard a channel become one source, number 0; a line that was counted beyond their coverage becomes the
+/// millisecond in which it was said. Files stay what they are: one that has grown must not find its own time covered.
+const ONE_FOR_ALL: &str = "WITH bound AS (SELECT start_time FROM retained_from WHERE level = $1),
+    intervals AS (
+        DELETE FROM coverage v USING bound b WHERE v.until <= b.start_time AND v.instance <> 0
+        AND NOT EXISTS (SELECT FROM import_file f WHERE f.file = v.instance)
+        RETURNING v.channel_id, v.shard, tstzrange(v.since, v.until) AS time
+    ),
+    lines AS (
+        DELETE FROM uncovered_line u USING bound b WHERE u.sent_at < b.start_time
+        RETURNING u.channel_id, u.shard, tstzrange(u.sent_at, u.sent_at + interval '1 ms') AS time
+    ),
+    heard AS (
+        SELECT s.channel_id, min(s.shard) AS shard, unnest(range_agg(s.time)) AS time
+        FROM (TABLE intervals UNION ALL TABLE lines) s GROUP BY s.channel_id
+    )
+    INSERT INTO coverage AS t (channel_id, instance, connection, since, until, shard)
+    SELECT channel_id, 0, 0, lower(time), upper(time), shard FROM heard
+    ON CONFLICT (channel_id, since, instance, connection) DO UPDATE SET until = greatest(t.until, excluded.until)";
 
 struct Dropped {
     partitions: usize,

@@ -1,233 +1,270 @@
-//! The transaction of a commit: statement 1, the writes, COMMIT, and looking what became of it.
+//! The transaction of counts, whoever moves on by it: a shard's groups, or a file that is imported.
+//!
+//! Statement 1 moves the place on, the writes follow, then COMMIT. Invariants:
+//! - What the writes were made for (what retention has left, who has heard what) is read again after statement 1: who
+//!   changes it holds the same rows. Where it is not the same any more, nothing is written, and they are made anew.
+//! - A COMMIT without an answer is looked into: our backend is ended first, so that it cannot commit afterwards, and the
+//!   place says whether it did before.
+//! - A row that Postgres refuses is left out; the others are committed.
 
-use super::commit::Flush;
+use super::commit::Committed;
 use super::connect::Store;
-use super::elsewhere::read_elsewhere;
-use super::error::{StoreError, Trying, failed, is_broken};
-use super::lease::{Claim, numbers};
+use super::error::{StoreError, Trying, failed, is_broken, is_data_error, is_missing_partition};
+use super::lease::Claim;
 use super::partition::Retained;
 use super::rows::Context;
-use super::value::{Stamp, sequence, text};
 use super::write::{RefusedRow, Write};
-use super::{fast, slow};
-use crate::aggregate::delta::Position;
-use crate::aggregate::late::{self, Elsewhere, LateLine};
 use crate::aggregate::tally::Tally;
+use crate::import::covered::Covered;
 use crate::protection::Protection;
 use sqlx::pool::PoolConnection;
 use sqlx::postgres::PgConnection;
-use sqlx::{Connection, Postgres, Transaction, query, query_as, query_scalar};
+use sqlx::{Connection, Postgres, Transaction, query};
 use std::future::Future;
 use std::sync::PoisonError;
 use std::time::Duration;
 
+/// Attempts within one call: stale connections of the pool, a missing partition, a backend that the lease does not name
+/// yet. More than that is an outage, which is the caller's to wait for.
+pub(super) const ATTEMPTS: usize = 12;
 /// A transaction that takes longer is given up; Postgres cancels each statement at 60 s.
 pub(super) const TRANSACTION_LIMIT: Duration = Duration::from_secs(90);
 /// A COMMIT that is not answered by then has an unknown outcome.
-pub(super) const COMMIT_LIMIT: Duration = Duration::from_secs(30);
+const COMMIT_LIMIT: Duration = Duration::from_secs(30);
 
-/// What is committed at once.
-pub(super) struct Commit<'a> {
-    pub(super) claim: &'a Claim,
-    pub(super) flushes: &'a [Flush<'a>],
-    /// Lines that count where nobody else covers their time.
-    pub(super) late: &'a [LateLine],
-    pub(super) to: &'a Position,
-    /// Empty: what is stored stays.
-    pub(super) stream_created: &'a str,
+/// What differs between those who commit counts.
+pub(super) trait Counts: Sync {
+    /// All writes, for what retention has left.
+    fn prepare(&mut self, retained: Retained) -> Prepared;
+
+    /// Statement 1, and the locks that go with it. Returns our backend's pid, or where the place is instead.
+    fn move_on(
+        &self,
+        connection: &mut PgConnection,
+    ) -> impl Future<Output = Result<Result<i32, Place>, StoreError>> + Send;
+
+    /// Whether others have heard what the writes were made for, after statement 1.
+    fn look_again(
+        &mut self,
+        connection: &mut PgConnection,
+        retained: &Retained,
+    ) -> impl Future<Output = Result<Heard, StoreError>> + Send;
+
+    /// Where the place is, after whoever holds its row has ended.
+    fn place(&self, connection: &mut PgConnection) -> impl Future<Output = Result<Place, StoreError>> + Send;
+
+    /// The lease that must name our backends, and whether the transaction renews it where it is old.
+    fn lease(&self) -> Option<(&Claim, bool)>;
+}
+
+/// Where a place is that was to be moved on.
+pub(super) enum Place {
+    /// Where it was to be moved to: it is done.
+    Moved,
+    /// Where it was before.
+    Left,
+    /// Elsewhere, or another's.
+    Lost,
+}
+
+/// What others have heard.
+pub(super) enum Heard {
+    /// What they had heard before.
+    Same,
+    /// Something else, as is noted: the writes are to be made anew.
+    Changed,
+    /// Something else: the caller counts again.
+    Covered(Covered),
+}
+
+/// Why nothing is committed.
+pub(super) enum Refusal {
+    /// The place is not where it was left: another has it.
+    Lost,
+    /// Others have heard something else by now.
+    Covered(Covered),
 }
 
 /// All writes of a commit, made for what retention had left, and others had covered, when they were made.
 pub(super) struct Prepared {
     pub(super) context: Context,
-    pub(super) elsewhere: Elsewhere,
-    /// What became of the late lines.
+    /// What became of late lines.
     pub(super) late: Tally,
     pub(super) writes: Vec<Write>,
 }
 
-/// How an attempt ended without an error of the database.
-pub(super) enum Ended {
-    Committed {
-        rows: u64,
-        refused: Vec<RefusedRow>,
-    },
-    /// An earlier call did it, whose outcome was not known.
-    Before,
-    Fenced,
-    /// Retention has moved on: prepare again.
-    Retention(Retained),
-    /// Others cover what they did not when it was prepared: again.
-    Elsewhere(Elsewhere),
-    /// The lease does not name this backend yet.
-    Unnamed,
-    /// COMMIT was not answered.
-    Unknown {
-        pid: i32,
-        error: StoreError,
-        rows: u64,
-        refused: Vec<RefusedRow>,
-    },
+impl Prepared {
+    /// What the caller learns: rows refused before the transaction, and in it.
+    fn committed(self, Written { rows, mut refused, .. }: Written) -> Committed {
+        refused.extend(self.context.refused);
+        Committed { rows, millis: 0, refused, late: self.late }
+    }
 }
 
-/// What an unknown outcome turned out to be.
-pub(super) enum Outcome {
-    Done,
+/// What a transaction has written.
+#[derive(Default)]
+struct Written {
+    /// Our backend.
+    pid: i32,
+    rows: u64,
+    refused: Vec<RefusedRow>,
+    /// Whom the lease names with it, if it is renewed.
+    renewed: Option<Vec<i32>>,
+}
+
+/// How an attempt ended without an error of the database.
+enum Ended {
+    Committed(Written),
+    Refused(Refusal),
+    /// The writes are to be made anew, for what retention has left now.
+    Changed(Retained),
+    /// The lease does not name this backend yet.
+    Unnamed,
+    /// The place was left where it was.
     Again,
-    Fenced,
+    /// COMMIT was not answered.
+    Unknown(Written, StoreError),
 }
 
 impl Store {
-    pub(super) fn prepare(&self, commit: &Commit<'_>, elsewhere: Elsewhere) -> Prepared {
+    /// Commits counts once. An error means that nothing was committed, or that it is not known: the same call again
+    /// finds out.
+    pub(super) async fn commit_once(&self, counts: &mut impl Counts) -> Result<Result<Committed, Refusal>, StoreError> {
         let retained = *self.inner.retained.lock().unwrap_or_else(PoisonError::into_inner);
-        let shard = commit.claim.shard_number();
-        let mut context = Context::new(retained);
-        let mut writes = Vec::new();
-        for flush in commit.flushes {
-            match flush {
-                Flush::Fast { delta, .. } => writes.extend(fast::writes(delta, shard, &mut context)),
-                Flush::Slow { delta, .. } => writes.extend(slow::writes(delta, &mut context)),
+        let mut prepared = counts.prepare(retained);
+        let mut careful = false;
+        let mut last = None;
+        let mut attempts = 0;
+        while attempts < ATTEMPTS {
+            attempts += 1;
+            let periods = prepared.context.periods.iter().copied();
+            self.inner.partitions.ensure(&self.inner.pool, periods).await?;
+            let mut connection = self.acquire().await?;
+            match self.attempt(&mut connection, counts, &prepared, careful).await {
+                Ok(Ended::Committed(written)) => return Ok(Ok(prepared.committed(written))),
+                Ok(Ended::Refused(refusal)) => return Ok(Err(refusal)),
+                Ok(Ended::Again) => {}
+                Ok(Ended::Changed(retained)) => {
+                    // We waited for who changed it, and may wait for its next step again: it gets on, and so comes to an
+                    // end. A sweep of retention takes more steps than we have attempts.
+                    attempts -= 1;
+                    *self.inner.retained.lock().unwrap_or_else(PoisonError::into_inner) = retained;
+                    prepared = counts.prepare(retained);
+                }
+                Ok(Ended::Unnamed) => {
+                    drop(connection);
+                    if let Some((claim, _)) = counts.lease()
+                        && !self.renew(claim).await?
+                    {
+                        return Ok(Err(Refusal::Lost));
+                    }
+                }
+                Ok(Ended::Unknown(written, error)) => {
+                    tracing::warn!(%error, "the outcome of a commit is unknown, looking");
+                    drop(connection.detach());
+                    self.end_backend(written.pid).await?;
+                    let mut connection = self.acquire().await?;
+                    match counts.place(&mut connection).await? {
+                        Place::Moved => return Ok(Ok(prepared.committed(written))),
+                        Place::Left => last = Some(error),
+                        Place::Lost => return Ok(Err(Refusal::Lost)),
+                    }
+                }
+                Err(StoreError::Sql { source, .. }) if is_data_error(&source) && !careful => careful = true,
+                Err(StoreError::Sql { source, action }) if is_missing_partition(&source) => {
+                    self.inner.partitions.forget();
+                    last = Some(StoreError::Sql { source, action });
+                }
+                // Before COMMIT an error means that nothing was written. A connection that broke while it lay in the
+                // pool is replaced at once; what else there is, is the caller's to wait for.
+                Err(error) => last = Some(discard_if_broken(connection, error)?),
             }
         }
-        let mut tally = Tally::default();
-        if !commit.late.is_empty() {
-            let late = late::count(commit.late, &elsewhere);
-            tally = late.tally;
-            writes.extend(fast::writes(&late.fast, shard, &mut context));
-            writes.extend(late.slow.iter().flat_map(|slice| slow::writes(slice, &mut context)));
-        }
-        writes.push(context.dirty_write(shard));
-        Prepared { context, elsewhere, late: tally, writes }
+        Err(last.unwrap_or(StoreError::TimedOut { action: "commit", seconds: 0 }))
     }
 
     /// One transaction. An error means that it was not committed.
-    pub(super) async fn attempt(
+    async fn attempt(
         &self,
         connection: &mut PoolConnection<Postgres>,
-        commit: &Commit<'_>,
+        counts: &mut impl Counts,
         prepared: &Prepared,
         careful: bool,
     ) -> Result<Ended, StoreError> {
-        let work = self.work(connection, commit, prepared, careful);
-        let worked = tokio::time::timeout(TRANSACTION_LIMIT, Box::pin(work)).await;
+        let mut transaction = limited(COMMIT_LIMIT, "begin", connection.begin()).await?;
+        let work = Box::pin(self.write(&mut transaction, counts, prepared, careful));
         let timed_out = |_| StoreError::TimedOut { action: "commit", seconds: TRANSACTION_LIMIT.as_secs() };
-        let (transaction, pid, rows, refused, renewed) = match worked.map_err(timed_out)?? {
-            Worked::Ready(ready) => ready,
-            Worked::Ended(ended) => return Ok(ended),
+        let written = match tokio::time::timeout(TRANSACTION_LIMIT, work).await.map_err(timed_out)? {
+            Ok(Ok(written)) => written,
+            // At once: the rows of shard_group are locked until then.
+            Ok(Err(ended)) => {
+                roll_back(transaction).await?;
+                return Ok(ended);
+            }
+            Err(error) => {
+                if !matches!(&error, StoreError::Sql { source, .. } if is_broken(source)) {
+                    roll_back(transaction).await?;
+                }
+                return Err(error);
+            }
         };
         match limited(COMMIT_LIMIT, "commit", transaction.commit()).await {
             Ok(()) => {
-                renewed.into_iter().for_each(|pids| commit.claim.publish(pids));
-                Ok(Ended::Committed { rows, refused })
+                if let (Some(pids), Some((claim, _))) = (&written.renewed, counts.lease()) {
+                    claim.publish(pids.clone());
+                }
+                Ok(Ended::Committed(written))
             }
-            Err(error) => Ok(Ended::Unknown { pid, error, rows, refused }),
+            Err(error) => Ok(Ended::Unknown(written, error)),
         }
     }
 
-    /// Everything but COMMIT.
-    async fn work<'c>(
+    /// Everything but COMMIT; otherwise nothing is to be committed.
+    async fn write(
         &self,
-        connection: &'c mut PoolConnection<Postgres>,
-        commit: &Commit<'_>,
+        transaction: &mut Transaction<'_, Postgres>,
+        counts: &mut impl Counts,
         prepared: &Prepared,
         careful: bool,
-    ) -> Result<Worked<'c>, StoreError> {
-        let mut transaction = connection.begin().await.trying("begin")?;
-        let mut pid = 0;
-        for flush in commit.flushes {
-            match move_on(&mut transaction, commit, flush).await? {
-                Some(backend) => pid = backend,
-                None => {
-                    let ended = self.refused_at_statement_1(&mut transaction, commit, flush).await?;
-                    transaction.rollback().await.trying("roll back")?;
-                    return Ok(Worked::Ended(ended));
-                }
-            }
+    ) -> Result<Result<Written, Ended>, StoreError> {
+        let mut written = Written::default();
+        written.pid = match counts.move_on(transaction).await? {
+            Ok(pid) => pid,
+            // An earlier call did it, whose outcome was not known.
+            Err(Place::Moved) => return Ok(Err(Ended::Committed(written))),
+            Err(Place::Left) => return Ok(Err(Ended::Again)),
+            Err(Place::Lost) => return Ok(Err(Ended::Refused(Refusal::Lost))),
+        };
+        if counts.lease().is_some_and(|(claim, _)| !claim.names(written.pid)) && Protection::Epoch.is_on() {
+            return Ok(Err(Ended::Unnamed));
         }
-        if !commit.claim.names(pid) && Protection::Epoch.is_on() {
-            transaction.rollback().await.trying("roll back")?;
-            return Ok(Worked::Ended(Ended::Unnamed));
-        }
-        // After statement 1: retention holds the rows of shard_group while it moves on.
-        let retained = Retained::read(&mut transaction).await.trying("read retained_from")?;
-        if retained != prepared.context.retained {
-            transaction.rollback().await.trying("roll back")?;
-            return Ok(Worked::Ended(Ended::Retention(retained)));
-        }
-        // After statement 1, too: an import holds the rows of shard_group while it covers.
-        if !commit.late.is_empty() {
-            let elsewhere =
-                read_elsewhere(&mut transaction, commit.late, &retained).await.trying("read who covers late lines")?;
-            if elsewhere != prepared.elsewhere {
-                transaction.rollback().await.trying("roll back")?;
-                return Ok(Worked::Ended(Ended::Elsewhere(elsewhere)));
-            }
+        let retained = Retained::read(transaction).await.trying("read retained_from")?;
+        match counts.look_again(transaction, &retained).await? {
+            Heard::Same if retained == prepared.context.retained => {}
+            Heard::Same | Heard::Changed => return Ok(Err(Ended::Changed(retained))),
+            Heard::Covered(covered) => return Ok(Err(Ended::Refused(Refusal::Covered(covered)))),
         }
         if !Protection::SequenceInTransaction.is_on() {
-            sqlx::raw_sql("COMMIT; BEGIN").execute(&mut *transaction).await.trying("move the sequence on alone")?;
+            sqlx::raw_sql("COMMIT; BEGIN").execute(&mut **transaction).await.trying("move the sequence on alone")?;
         }
-        let mut refused = Vec::new();
-        let mut rows = 0;
         for write in &prepared.writes {
-            let written = if careful {
-                write.execute_carefully(&mut transaction, &mut refused).await
+            let rows = if careful {
+                write.execute_carefully(transaction, &mut written.refused).await
             } else {
-                write.execute(&mut transaction).await
+                write.execute(transaction).await
             };
-            match written {
-                Ok(written) => rows += written,
-                Err(source) => {
-                    if !is_broken(&source) {
-                        // At once: the row of shard_group is locked until then.
-                        transaction.rollback().await.trying("roll back")?;
-                    }
-                    return Err(failed("write counts", source));
-                }
-            }
+            written.rows += rows.map_err(|source| failed("write counts", source))?;
         }
         // Last, so that the lease's row is locked for as short as can be.
-        let fast = commit.flushes.iter().any(|flush| matches!(flush, Flush::Fast { .. }));
-        let renewed = if fast && commit.claim.is_old() {
-            match self.renew_in(&mut transaction, commit.claim).await? {
-                Some(pids) => Some(pids),
-                None => return Ok(Worked::Ended(Ended::Fenced)),
+        if let Some((claim, true)) = counts.lease()
+            && claim.is_old()
+        {
+            match self.renew_in(transaction, claim).await? {
+                Some(pids) => written.renewed = Some(pids),
+                None => return Ok(Err(Ended::Refused(Refusal::Lost))),
             }
-        } else {
-            None
-        };
-        Ok(Worked::Ready((transaction, pid, rows, refused, renewed)))
-    }
-
-    /// Statement 1 found no row: the shard is not ours, or an earlier call with the same delta came through.
-    async fn refused_at_statement_1(
-        &self,
-        connection: &mut PgConnection,
-        commit: &Commit<'_>,
-        flush: &Flush<'_>,
-    ) -> Result<Ended, StoreError> {
-        let (epoch, seq) = standing(connection, commit, flush).await?;
-        let done_before =
-            epoch == commit.claim.epoch && seq == sequence(commit.to.seq) && commit.to.seq != flush.begins_at();
-        Ok(if done_before { Ended::Before } else { Ended::Fenced })
-    }
-
-    /// Looks whether a transaction whose COMMIT was not answered came through.
-    pub(super) async fn outcome(&self, commit: &Commit<'_>, pid: i32) -> Result<Outcome, StoreError> {
-        let Some(flush) = commit.flushes.first() else {
-            return Ok(Outcome::Done);
-        };
-        self.end_backend(pid).await?;
-        let mut connection = self.acquire().await?;
-        let (epoch, seq) = standing(&mut connection, commit, flush).await?;
-        Ok(if epoch != commit.claim.epoch {
-            Outcome::Fenced
-        } else if seq == sequence(flush.begins_at()) {
-            Outcome::Again
-        } else if seq == sequence(commit.to.seq) {
-            Outcome::Done
-        } else {
-            Outcome::Fenced
-        })
+        }
+        Ok(Ok(written))
     }
 
     /// Ends one of our own backends, and waits for it: it may still be waiting for a COMMIT that was lost on the way, and
@@ -246,64 +283,8 @@ impl Store {
     }
 }
 
-/// How the work of a transaction ended: ready to commit, or over.
-enum Worked<'c> {
-    /// The transaction, its backend, rows written and refused, and what the lease names if it was renewed.
-    Ready((Transaction<'c, Postgres>, i32, u64, Vec<RefusedRow>, Option<Vec<i32>>)),
-    Ended(Ended),
-}
-
-/// Statement 1 of a group. Returns our backend's pid; none: no row.
-async fn move_on(
-    connection: &mut PgConnection,
-    commit: &Commit<'_>,
-    flush: &Flush<'_>,
-) -> Result<Option<i32>, StoreError> {
-    let Commit { claim, flushes: _, late: _, to, stream_created } = commit;
-    let (instances, numbers) = numbers(to);
-    let epoch = if Protection::Epoch.is_on() { claim.epoch } else { standing(connection, commit, flush).await?.0 };
-    let judged_until = match flush {
-        Flush::Fast { delta, .. } if delta.judged_until_ms > 0 => Some(Stamp::saturating(delta.judged_until_ms)),
-        Flush::Fast { .. } | Flush::Slow { .. } => None,
-    };
-    query_scalar(
-        "UPDATE shard_group SET seq = $5, stream_time = $6, msg_id = $7, instances = $8, numbers = $9, plan = $10, \
-         stream_created = coalesce(nullif($11, ''), stream_created), judged_until = coalesce($12, judged_until), \
-         committed_at = now() \
-         WHERE shard = $1 AND grp = $2 AND epoch = $3 AND seq = $4 RETURNING pg_backend_pid()",
-    )
-    .bind(claim.shard_number())
-    .bind(flush.group().number())
-    .bind(epoch)
-    .bind(sequence(flush.begins_at()))
-    .bind(sequence(to.seq))
-    .bind(Stamp::saturating(to.stream_time_ms))
-    .bind(text(&to.msg_id).into_owned())
-    .bind(instances)
-    .bind(numbers)
-    .bind(text(&to.plan).into_owned())
-    .bind((*stream_created).to_owned())
-    .bind(judged_until)
-    .fetch_optional(connection)
-    .await
-    .trying("move the shard's sequence on")
-}
-
-/// A group's epoch and sequence, after whoever holds its row has ended.
-async fn standing(
-    connection: &mut PgConnection,
-    commit: &Commit<'_>,
-    flush: &Flush<'_>,
-) -> Result<(i64, i64), StoreError> {
-    let row: Option<(i64, i64)> =
-        query_as("SELECT epoch, seq FROM shard_group WHERE shard = $1 AND grp = $2 FOR UPDATE")
-            .bind(commit.claim.shard_number())
-            .bind(flush.group().number())
-            .fetch_optional(connection)
-            .await
-            .trying("read the shard's sequence")?;
-    // No row is nobody's epoch.
-    Ok(row.unwrap_or((-1, -1)))
+async fn roll_back(transaction: Transaction<'_, Postgres>) -> Result<(), StoreError> {
+    limited(COMMIT_LIMIT, "roll back", transaction.rollback()).await
 }
 
 /// An action of the database, within a limit.

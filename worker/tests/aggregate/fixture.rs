@@ -9,7 +9,7 @@ use clamor_testkit::{Servers, eventually};
 use clamor_worker::aggregate::{self, AggregateError, AggregateOptions};
 use clamor_worker::health::Health;
 use clamor_worker::store::{Retention, Store, StoreConfig};
-use prometheus::{Encoder, Registry, TextEncoder};
+use prometheus::{Registry, TextEncoder};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
@@ -165,15 +165,24 @@ impl Aggregator {
         .await;
     }
 
+    /// The alarms that there were, each with how often.
+    pub(crate) fn alarms(&self) -> Vec<String> {
+        let text = self.metrics();
+        let alarms = text.lines().filter_map(|line| line.strip_prefix("clamor_aggregate_alarms_total{reason=\""));
+        alarms.map(|alarm| alarm.replace("\"}", "")).filter(|alarm| !alarm.ends_with(" 0")).collect()
+    }
+
     /// The sum of a metric over its labels.
     pub(crate) fn metric(&self, name: &str) -> f64 {
-        let mut text = Vec::new();
-        TextEncoder::new().encode(&self.registry.gather(), &mut text).expect("metrics can be written");
-        let text = String::from_utf8_lossy(&text);
+        let text = self.metrics();
         text.lines()
             .filter(|line| line.split(['{', ' ']).next() == Some(name))
             .filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok())
             .sum()
+    }
+
+    fn metrics(&self) -> String {
+        TextEncoder::new().encode_to_string(&self.registry.gather()).expect("metrics can be written")
     }
 }
 

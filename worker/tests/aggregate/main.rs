@@ -102,7 +102,7 @@ async fn a_phrase_counts_from_its_directive_on() -> Result<()> {
     pipeline.direct_to("plan-0000".to_owned()).await?;
     pipeline.publish(1, 3, vec![message(4, 5, 9, "hello again")]).await?;
     pipeline.eventually("SELECT sum(matches)::bigint FROM clamor.phrase_minute", 3).await;
-    assert!(aggregator.metric("clamor_aggregate_alarms_total") >= 1.0);
+    assert_eq!(aggregator.alarms(), ["set_absent 1"]);
     pipeline.direct(&[6], &[]).await?;
     pipeline.publish(1, 4, vec![message(5, 5, 9, "hello no more")]).await?;
     pipeline.eventually(MESSAGES, 5).await;
@@ -154,7 +154,7 @@ async fn a_stream_that_was_made_anew_ends_coverage_and_is_counted_from_its_begin
     let aggregator = pipeline.aggregate(false).await?;
     pipeline.publish(1, 3, vec![message(3, 5, 9, "a")]).await?;
     pipeline.eventually(MESSAGES, 3).await;
-    assert!(aggregator.metric("clamor_aggregate_alarms_total") >= 1.0);
+    assert_eq!(aggregator.alarms(), ["stream_recreated 1"]);
     aggregator.stop().await?;
     assert_eq!(pipeline.number(BY_CHATTER).await?, 3);
     let open = "SELECT count(*) FROM clamor.coverage WHERE channel_id = 5 AND until IS NULL";

@@ -26,11 +26,12 @@ pub(crate) const MESSAGES: &str = "SELECT sum(messages)::bigint FROM channel_min
 /// A database of the test's own.
 pub(crate) struct Store {
     pub(crate) pool: PgPool,
-    url: String,
+    /// Where an import finds it; the pool is connected already.
+    pub(crate) url: String,
     dir: PathBuf,
     runs: AtomicU32,
     /// Dropped last; of a second database the first one's.
-    servers: Option<Servers>,
+    pub(crate) servers: Option<Servers>,
 }
 
 /// How a run ended.

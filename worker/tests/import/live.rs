@@ -1,6 +1,6 @@
 //! Beside a live pipeline: a real NATS, a real aggregator, and what a worker would have published.
 
-use crate::fixture::{HOUR_MS, LIMIT, Store, chat, line};
+use crate::fixture::{HOUR_MS, LIMIT, SAMPLE, Store, chat, line};
 use clamor_bus::set::{ChannelScope, PhraseSet, PhraseSpec, Plan, WantedChannel};
 use clamor_bus::{Bus, BusConfig, StreamLimits};
 use clamor_chat::event::{Parsed, parse};
@@ -242,6 +242,23 @@ async fn beside_live_chat_of_the_same_hour_and_channels_everything_counts_once()
     let uniques = "SELECT count(*) FROM channel_hour h WHERE unique_chatters <>
         (SELECT count(*) FROM chatter_hour c WHERE (c.channel_id, c.hour) = (h.channel_id, h.hour))";
     assert_eq!(live.store.number(uniques).await, 0);
+}
+
+/// An aggregator that holds leases writes no other sign of life.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_import_beside_an_aggregator_that_has_long_been_at_rest_ends_and_leaves_the_sums_to_it() {
+    let live = Live::start().await;
+    eventually("its leases are its sign of life", LIMIT, async || {
+        live.store.execute("DELETE FROM aggregator").await;
+        match live.store.number("SELECT count(*) FROM shard WHERE lease_until > clock_timestamp()").await {
+            owned if owned == i64::from(SHARDS) => Ok(()),
+            owned => Err(owned),
+        }
+    })
+    .await;
+    live.store.import_file(&live.store.file("sample.irc", SAMPLE)).await;
+    assert!(live.aggregate.terminate_and_wait(LIMIT).await.unwrap().success());
+    assert_eq!(live.store.number("SELECT sum(messages)::bigint FROM channel_day").await, 400);
 }
 
 const IMPORTED: &str = "SELECT coalesce(max(bytes), 0) FROM import_file";

@@ -6,4 +6,5 @@ mod fixture;
 mod formats;
 mod live;
 mod once;
+mod outage;
 mod retention;

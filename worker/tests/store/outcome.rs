@@ -1,7 +1,8 @@
 //! Commits whose answer never comes.
 
-use crate::support::{CREATED, Fault, NOON, Proxy, TestStore, at, messages};
-use clamor_worker::store::{CommitError, Store, StoreConfig};
+use crate::support::{CREATED, Fault, MINUTE, NOON, Proxy, TestStore, at, messages};
+use clamor_worker::import::covered::Covered;
+use clamor_worker::store::{CommitError, ImportDelta, ImportOutcome, ImportStep, Store, StoreConfig};
 use std::time::Duration;
 
 async fn through(proxy: &Proxy, test: &TestStore) -> Store {
@@ -32,6 +33,37 @@ async fn a_commit_cut_before_its_answer_is_counted_once() {
         assert!(proxy.has_struck(), "{fault:?} hit nothing");
         assert_eq!(test.number("SELECT messages FROM channel_minute").await, (2 * seq).cast_signed(), "{fault:?}");
     }
+}
+
+#[tokio::test]
+async fn an_import_s_step_that_is_tried_again_after_it_came_through_is_counted_once() {
+    let test = TestStore::new().await;
+    test.store.begin_import(9, "a.irc", None).await.unwrap();
+    let covered = Covered::default();
+    let step = ImportStep {
+        file: 9,
+        from_bytes: 0,
+        to_bytes: 100,
+        hash: 1,
+        lines: 3,
+        counted: 3,
+        shards: 2,
+        channels: &[1],
+        span: (NOON, NOON + MINUTE),
+        covered: &covered,
+    };
+    // The second caller never got the first one's answer.
+    for _ in 0..2 {
+        let mut delta = ImportDelta { fast: messages(1, NOON, 3), ..ImportDelta::default() };
+        let outcome = test.store.commit_import(&step, &mut delta).await.unwrap();
+        assert!(matches!(outcome, ImportOutcome::Committed(_)), "{outcome:?}");
+        assert_eq!(test.number("SELECT messages FROM channel_minute").await, 3);
+    }
+    // Where the file is at another place, another process has imported it.
+    let mut delta = ImportDelta { fast: messages(1, NOON, 3), ..ImportDelta::default() };
+    let outcome = test.store.commit_import(&ImportStep { from_bytes: 50, to_bytes: 150, ..step }, &mut delta).await;
+    assert!(matches!(outcome, Ok(ImportOutcome::Elsewhere)), "{outcome:?}");
+    assert_eq!(test.number("SELECT messages FROM channel_minute").await, 3);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -1,13 +1,17 @@
 //! What is past its age goes by whole partitions, and the totals do not notice.
 
 use crate::support::{CREATED, DAY, HOUR, MINUTE, NOON, TestStore, at, chatter, messages};
+use clamor_testkit::eventually;
 use clamor_worker::aggregate::delta::{ChatEvent, CoverageChange, EmoteCounts, FastDelta, WantedChange};
 use clamor_worker::store::{Claim, Retention};
+use sqlx::postgres::PgConnection;
 use std::time::Duration;
 
 const TOTALS: &str = "SELECT concat_ws(' ', (SELECT sum(messages) FROM channel_total),
     (SELECT sum(occurrences) FROM emote_total), (SELECT sum(messages) FROM chatter_total),
     (SELECT sum(occurrences) FROM chatter_emote_total))";
+
+const LIMIT: Duration = Duration::from_secs(30);
 
 fn days(days: u64) -> Option<Duration> {
     Some(Duration::from_secs(days * 24 * 3600))
@@ -148,7 +152,7 @@ async fn a_dropped_period_is_not_made_again() {
 }
 
 #[tokio::test]
-async fn who_listened_is_forgotten_with_the_hours_and_judged_no_further_back() {
+async fn who_listened_is_forgotten_with_the_hours_but_not_that_somebody_did() {
     let test = TestStore::new().await;
     let claim = test.claim().await;
     let long_ago = NOON - 100 * DAY;
@@ -172,9 +176,62 @@ async fn who_listened_is_forgotten_with_the_hours_and_judged_no_further_back() {
     test.store.apply_retention(&retention, now_ms).await.unwrap();
     let left = "SELECT concat_ws(' ', (SELECT count(*) FROM wanted), (SELECT count(*) FROM coverage),
         (SELECT count(*) FROM uncovered_line))";
-    assert_eq!(test.text(left).await, "1 1 1");
+    assert_eq!(test.text(left).await, "1 4 1");
+    // Channel 1: a line and an hour, channel 2: an hour.
+    let by_somebody = "SELECT string_agg(channel_id || ' ' || until - since, ', ' ORDER BY channel_id, since)
+        FROM coverage WHERE instance = 0 AND connection = 0";
+    assert_eq!(test.text(by_somebody).await, "1 00:00:00.001, 1 01:00:00, 2 01:00:00");
     let judged = "SELECT count(*) FROM gap WHERE since = (SELECT start_time FROM retained_from WHERE level = 'hour')";
     assert_eq!((test.number(judged).await, test.number(gaps).await), (1, 1));
+}
+
+/// Begins a step of a sweep, which moves on what is kept. The table's lock, unlike a row's, is given in the order in
+/// which it was asked for.
+async fn step(connection: &mut PgConnection, number: u64) {
+    sqlx::raw_sql("LOCK TABLE retained_from IN ACCESS EXCLUSIVE MODE").execute(&mut *connection).await.unwrap();
+    let begins = i64::try_from((NOON - (60 - number) * DAY) / 1000).unwrap();
+    let moves = "UPDATE retained_from SET start_time = to_timestamp($1::bigint) WHERE level = 'event'";
+    sqlx::query(moves).bind(begins).execute(connection).await.unwrap();
+}
+
+/// Awaits that so many wait for the table.
+async fn waiting(test: &TestStore, expected: i64) {
+    let waiting =
+        "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND query LIKE '%retained_from%'";
+    eventually("who waits for what is kept", LIMIT, async || match test.number(waiting).await {
+        found if found == expected => Ok(()),
+        other => Err(other),
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_commit_outlasts_a_sweep_that_moves_on_whenever_it_has_waited_for_it() {
+    let test = TestStore::new().await;
+    let store = test.other().await;
+    let claim = store.claim(0, 7, false).await.unwrap().unwrap();
+    store.commit_fast(&claim, 0, &at(1), CREATED, &messages(1, NOON, 1)).await.unwrap();
+    let (delta, to) = (messages(1, NOON, 1), at(2));
+    let mut held = test.store.pool().begin().await.unwrap();
+    step(&mut held, 0).await;
+    let sweep = async {
+        // Each step is queued behind the commit, which then finds that the one before it has moved on.
+        for number in 1..30 {
+            waiting(&test, 1).await;
+            let mut next = test.store.pool().begin().await.unwrap();
+            tokio::join!(step(&mut next, number), async {
+                waiting(&test, 2).await;
+                held.commit().await.unwrap();
+            });
+            held = next;
+        }
+        waiting(&test, 1).await;
+        held.commit().await.unwrap();
+    };
+    let commit = store.commit_fast(&claim, 1, &to, CREATED, &delta);
+    let (committed, ()) = tokio::join!(commit, sweep);
+    assert!(committed.unwrap().refused.is_empty());
+    assert_eq!(test.number("SELECT messages FROM channel_minute").await, 2);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -1,11 +1,16 @@
 //! What a stream makes of a shard, and that a take-over makes the same of it.
 
 use super::*;
-use crate::aggregate::delta::{ChannelCounts, CoverageChange, EmoteCounts, PhraseCounts, WantedChange};
+use crate::aggregate::delta::{
+    ChannelCounts, CoverageChange, EmoteCounts, FastDelta, PhraseCounts, SlowDelta, WantedChange,
+};
 use crate::aggregate::plan::ActivePhrases;
+use crate::aggregate::uniques::AHEAD_MS;
 use clamor_bus::set::{PhraseSet, PhraseSpec, Plan, WantedChannel};
 use clamor_chat::key::{emote_id, phrase_id};
-use clamor_chat::wire;
+use clamor_chat::window;
+use clamor_chat::wire::event::Kind;
+use clamor_chat::wire::{self, Batch, Event};
 use std::collections::BTreeMap;
 
 mod late;
@@ -228,6 +233,28 @@ fn a_hole_in_the_numbers_ends_coverage_and_the_next_line_resumes_its_channel() {
     let closed = |channel_id| CoverageChange::Close { channel_id, instance: 1, connection: 1, until_ms: T0 + 7_000 };
     let opened = CoverageChange::Open { channel_id: 5, instance: 1, connection: 1, since_ms: T0 + 30_000 };
     assert_eq!(coverage, [closed(5), closed(6), opened]);
+}
+
+#[test]
+fn a_line_that_is_hours_old_resumes_its_channel_where_it_was_read() {
+    let mut shard = fresh();
+    let joined = |channel| coverage_event(channel, T0, Kind::Joined(wire::Joined {}));
+    shard.apply_batch(at(1, T0), &batch(1, 1, vec![joined(5), joined(6)]));
+    shard.take_fast(0);
+    let read_ms = T0 + 30_000;
+    let line = |key, channel, age| {
+        let mut line = message(key, channel, read_ms - age, 9, "a");
+        line.received_at_ms = read_ms;
+        line
+    };
+    let lines = vec![line(1, 5, 3 * 60 * 60_000), line(2, 5, 100), line(3, 6, 1_900)];
+    shard.apply_batch(at(2, read_ms), &batch(1, 3, lines));
+    let delta = shard.take_fast(0).unwrap().delta;
+    let opened = |channel_id, since_ms| CoverageChange::Open { channel_id, instance: 1, connection: 1, since_ms };
+    assert_eq!(delta.coverage[2..], [opened(5, read_ms), opened(6, read_ms - 1_900)]);
+    let mut beyond: Vec<u128> = delta.uncovered.into_keys().collect();
+    beyond.sort_unstable();
+    assert_eq!(beyond, [1, 2], "they count, and no coverage of their source reaches them");
 }
 
 #[test]

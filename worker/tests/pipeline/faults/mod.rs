@@ -10,6 +10,7 @@ mod fault;
 mod messages;
 mod phrases;
 mod protections;
+mod recorded;
 mod redundancy_one;
 mod rounds;
 mod standing;
