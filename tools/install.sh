@@ -268,6 +268,13 @@ install_helm() {
     mark_done helm "$stamp"
 }
 
+install_go_tools() {
+    install_kube
+    install_helm
+    # Where Go had no place of its own: gigabytes that only another version would use again.
+    rm -rf "$tools/go"
+}
+
 # What runs pods on this machine, and what kubelet and kube-proxy call.
 install_node_packages() {
     local package missing=()
@@ -299,13 +306,11 @@ case ${1:-run} in
         install_exact_postgres 15
         install_exact_postgres 18
         install_npm_client
-        install_kube
-        install_helm
+        install_go_tools
         ;;
     cluster)
         install_node_packages
-        install_kube
-        install_helm
+        install_go_tools
         ;;
     *) die "unknown set of tools: $1 (run, test, cluster)" ;;
 esac

@@ -121,7 +121,7 @@ fn every_constraint_of_every_spec_refuses_a_fixture() -> Result<()> {
                 want(path, keyword);
             }
             if node.get("x-kubernetes-list-type").is_some_and(|list| list == "set") {
-                want(path, "uniqueItems");
+                want(&format!("{path}[]"), "uniqueItems");
             }
             for required in node.get("required").and_then(Value::as_array).into_iter().flatten() {
                 let name = required.as_str().unwrap_or_default();

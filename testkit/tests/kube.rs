@@ -39,7 +39,9 @@ async fn a_user_may_do_what_a_role_says_and_the_audit_log_holds_what_was_done() 
     allow(&cluster, &user, "get,create,patch", "configmaps").await.unwrap();
     let mark = cluster.audit_mark().await.unwrap();
     let api: Api<ConfigMap> = Api::namespaced(cluster.client_of(&user).await.unwrap(), cluster.namespace());
-    let (apply, map) = (PatchParams::apply("test").force(), json!({ "data": { "a": "1" } }));
+    let apply = PatchParams::apply("test").force();
+    let map =
+        json!({ "apiVersion": "v1", "kind": "ConfigMap", "metadata": { "name": "applied" }, "data": { "a": "1" } });
     api.patch("applied", &apply, &Patch::Apply(&map)).await.unwrap();
     api.patch("applied", &apply, &Patch::Apply(&map)).await.unwrap();
     let refused = api.list(&ListParams::default()).await.unwrap_err();

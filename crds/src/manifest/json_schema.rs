@@ -112,11 +112,25 @@ pub(super) fn problem(error: &ValidationError<'_>) -> Problem {
             (path, invalid(format!("should have at least {limit} properties")))
         }
         ValidationErrorKind::Pattern { pattern } => (path, invalid(format!("should match '{pattern}'"))),
-        ValidationErrorKind::UniqueItems => (path, format!("Duplicate value: {found}: write each only once")),
+        ValidationErrorKind::UniqueItems => duplicate(&path, error.instance().as_ref()),
         ValidationErrorKind::Format { format } => (path, invalid(format!("must be of type {format}"))),
         _ => (path, shorten(&error.to_string(), 200)),
     };
     Problem { field, rule: error.kind().keyword().to_owned(), message }
+}
+
+/// Whether the API server evaluates no rules because of it: they could not rely on types, or would cost too much. A number
+/// out of its bounds, a text against its pattern or a value that comes twice is judged on.
+pub(super) fn is_of_shape(problem: &Problem) -> bool {
+    ["type", "required", "enum", "maxLength", "maxItems", "maxProperties"].contains(&problem.rule.as_str())
+}
+
+// The first value of a list that has come before.
+fn duplicate(path: &str, list: &Value) -> (String, String) {
+    let items = list.as_array().map(Vec::as_slice).unwrap_or_default();
+    let repeated = items.iter().enumerate().find(|(index, item)| items[..*index].contains(item));
+    let (index, item) = repeated.map_or((0, list), |(index, item)| (index, item));
+    (format!("{path}[{index}]"), format!("Duplicate value: {}: write each only once", shorten(&item.to_string(), 60)))
 }
 
 // A definition keeps bounds as floating point: 3.0 is written as 3.

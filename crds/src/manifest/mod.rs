@@ -86,10 +86,6 @@ impl Refusal {
         Self { reason, problems: vec![Problem { field: field.into(), rule: rule.to_owned(), message: message.into() }] }
     }
 
-    fn unless_empty(reason: Reason, problems: Vec<Problem>) -> Result<(), Self> {
-        Self::unless_none([(reason, problems)])
-    }
-
     /// The reason is that of the first problem.
     fn unless_none<const N: usize>(found: [(Reason, Vec<Problem>); N]) -> Result<(), Self> {
         let Some(reason) = found.iter().find(|(_, problems)| !problems.is_empty()).map(|(reason, _)| *reason) else {
@@ -107,18 +103,29 @@ fn check_object(mut value: Value, old: &impl Fn(Kind, &str) -> Option<Value>) ->
     normalise(&schema.structural, &mut value);
     let schema_problems = schema.schema_problems(&value);
     // All of it in one message; the rules only judge what has the right shape.
+    let has_shape = unknown.is_empty() && !metadata.iter().chain(&schema_problems).any(json_schema::is_of_shape);
+    let rule_problems = if has_shape { rule_problems(schema, kind, &value, old) } else { Vec::new() };
     Refusal::unless_none([
         (Reason::UnknownField, unknown),
         (Reason::InvalidMetadata, metadata),
         (Reason::SchemaViolation, schema_problems),
+        (Reason::RuleViolation, rule_problems),
     ])?;
+    Object::from_value(kind, value)
+}
+
+fn rule_problems(
+    schema: &rules::Rules,
+    kind: Kind,
+    value: &Value,
+    old: &impl Fn(Kind, &str) -> Option<Value>,
+) -> Vec<Problem> {
     let name = value.pointer("/metadata/name").and_then(Value::as_str).unwrap_or_default();
     let old = old(kind, name).map(|mut old| {
         normalise(&schema.structural, &mut old);
         old
     });
-    Refusal::unless_empty(Reason::RuleViolation, schema.rule_problems(&value, old.as_ref()))?;
-    Object::from_value(kind, value)
+    schema.rule_problems(value, old.as_ref())
 }
 
 // As the API server does on a write to the main resource: status is not the writer's.

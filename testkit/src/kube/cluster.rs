@@ -30,7 +30,7 @@ pub struct Cluster {
     is_shared: bool,
     folder: TestFolder,
     /// Tells the supervisor of a shared control plane that it is in use.
-    _using: Option<File>,
+    using: Option<File>,
 }
 
 /// How `kubectl` ended.
@@ -62,7 +62,7 @@ impl Cluster {
         let admin = client_from(&access.dir.join("admin.kubeconfig")).await?;
         let namespace = make_namespace(&admin).await?;
         let is_shared = using.is_some();
-        Ok(Self { access, admin, namespace, is_shared, folder: TestFolder::new()?, _using: using })
+        Ok(Self { access, admin, namespace, is_shared, folder: TestFolder::new()?, using })
     }
 
     /// Who may do everything.
@@ -204,7 +204,7 @@ impl Cluster {
     /// # Errors
     /// When the API server refuses.
     pub async fn another(&self) -> Result<Self> {
-        let using = self._using.as_ref().map(File::try_clone).transpose().context("failed to share a lock")?;
+        let using = self.using.as_ref().map(File::try_clone).transpose().context("failed to share a lock")?;
         Self::join(self.access.clone(), using).await
     }
 }

@@ -2,7 +2,7 @@
 //! a node, so that nothing runs in its pods.
 //!
 //! - [`Cluster::shared`] is what most tests want: one control plane serves all tests of this checkout, whatever processes
-//!   they run in, and each test has a namespace of its own ([`shared`](self::shared) says how it comes and goes).
+//!   they run in, and each test has a namespace of its own ([`shared`] says how it comes and goes).
 //! - [`ControlPlane::start`] is for a test that breaks it, or that puts things there which have no namespace: it can be
 //!   paused, killed and started again.
 //! - [`AuditEntry`]: what was asked of the API server, by whom, and how it answered.
