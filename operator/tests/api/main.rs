@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "a test")]
 
 mod channels;
+mod faults;
 mod leadership;
 mod pipelines;
 mod world;

@@ -169,13 +169,18 @@ pub(crate) fn channel(name: &str, login: &str, more: &str) -> String {
 
 /// An operator for the namespace of the test.
 pub(crate) async fn operator(cluster: &Cluster, servers: &Servers, name: &str) -> WorkerProcess {
+    start_as(cluster, servers, name, &Identity::admin()).await
+}
+
+/// The same as this user.
+pub(crate) async fn start_as(cluster: &Cluster, servers: &Servers, name: &str, identity: &Identity) -> WorkerProcess {
     let config = servers.folder().join("operator.yaml");
     let text = format!(
         "clusterName: test\nworkers: {{image: 'localhost/clamor:test'}}\nbuses: {{default: {{url: '{}'}}}}\n",
         servers.nats_url()
     );
     std::fs::write(&config, text).unwrap();
-    let kubeconfig = cluster.kubeconfig_of(&Identity::admin()).await.unwrap();
+    let kubeconfig = cluster.kubeconfig_of(identity).await.unwrap();
     let options = WorkerOptions::new(env!("CARGO_BIN_EXE_clamor-operator"), name, &[], servers)
         .env("CONFIG", config.to_str().unwrap())
         .env("KUBECONFIG", kubeconfig.to_str().unwrap())

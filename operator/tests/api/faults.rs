@@ -1,0 +1,118 @@
+//! What an operator does, and does not do, when it is stopped, when NATS loses what it had, and when nothing happens.
+
+use crate::world::{LIMIT, World, channel, operator, start_as};
+use clamor_bus::{Bus, BusConfig};
+use clamor_testkit::eventually;
+use clamor_testkit::kube::Identity;
+use kube::ResourceExt as _;
+use serde_json::Value;
+use std::collections::BTreeMap;
+
+/// What all Deployments are told to be, and what all TrackedChannels say of themselves.
+async fn picture(world: &World) -> BTreeMap<String, String> {
+    let mut picture = BTreeMap::new();
+    for deployment in world.deployments().list(&kube::api::ListParams::default()).await.unwrap() {
+        picture.insert(deployment.name_any(), format!("{:?} {:?}", deployment.uid(), deployment.metadata.generation));
+    }
+    for object in world.json(&["get", "tc"]).await["items"].as_array().unwrap() {
+        picture.insert(object["metadata"]["name"].to_string(), object["status"].to_string());
+    }
+    picture
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_leader_that_was_stopped_changes_nothing_when_it_wakes_up() {
+    let world = World::with_pipeline().await;
+    let _worker = world.ingest("main-ingest-0");
+    world.apply(&channel("one", "sim_1", "")).await;
+    world.wait("tc/one", "Ready").await;
+    world.operator.pause();
+    let second = operator(&world.cluster, &world.servers, "second").await;
+    world.apply(&channel("two", "sim_2", "")).await;
+    world.kubectl(&["scale", "cpl/main", "--replicas=2"]).await;
+    world.deployment("main-ingest-1").await;
+    let _another = world.ingest("main-ingest-1");
+    world.wait("tc/two", "Ready").await;
+    world.kubectl(&["delete", "tc/one"]).await;
+    world.are_joined(&["sim_2"]).await;
+    let before = picture(&world).await;
+    world.operator.resume();
+    let ended = world.operator.wait(LIMIT).await.unwrap();
+    assert!(!ended.success(), "it ends, so that it is started anew: {ended}");
+    assert_eq!(picture(&world).await, before);
+    world.are_joined(&["sim_2"]).await;
+    drop(second);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn when_the_bucket_of_assignments_is_lost_no_channel_is_parted() {
+    let world = World::with_pipeline().await;
+    let _worker = world.ingest("main-ingest-0");
+    world.apply(&[channel("one", "sim_1", ""), channel("two", "sim_2", "")].concat()).await;
+    world.are_joined(&["sim_1", "sim_2"]).await;
+    world.wait("tc/two", "Ready").await;
+    let bus = Bus::connect(&BusConfig::open(world.servers.nats_url(), &world.on_bus(), "test")).await.unwrap();
+    bus.jetstream().delete_key_value(bus.names().assignments_bucket()).await.unwrap();
+    eventually("the assignment is written again", LIMIT, async || {
+        let kept = bus.assignment("main-ingest-0").await.map_err(|error| error.to_string())?;
+        let logins: Vec<String> =
+            kept.assignment.unwrap_or_default().channels.into_iter().map(|channel| channel.login).collect();
+        if logins == ["sim_1", "sim_2"] { Ok(()) } else { Err(format!("{logins:?}")) }
+    })
+    .await;
+    // And what is written anew is followed.
+    world.kubectl(&["delete", "tc/one"]).await;
+    world.are_joined(&["sim_2"]).await;
+    let ledger: Value = world.simulator.ledger().await.unwrap();
+    let leaves: u64 = ledger["channels"].as_array().unwrap().iter().map(|c| c["leaves"].as_u64().unwrap()).sum();
+    assert_eq!(leaves, 1, "only the deleted channel was left");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn at_rest_nothing_is_written_but_the_lease() {
+    let mut world = World::with_pipeline().await;
+    let _worker = world.ingest("main-ingest-0");
+    world.apply(&channel("one", "sim_1", "")).await;
+    world.wait("tc/one", "Ready").await;
+    world.operator.terminate_and_wait(LIMIT).await.unwrap();
+    // A user of its own, whose requests can be told apart.
+    let user = Identity::user(&format!("operator-{}", world.cluster.namespace()));
+    let (binding, name) = (user.username(), format!("--user={}", user.username()));
+    world.kubectl(&["create", "clusterrolebinding", &binding, "--clusterrole=cluster-admin", &name]).await;
+    world.operator = start_as(&world.cluster, &world.servers, "third", &user).await;
+    world.operator.ready(LIMIT).await;
+    let turns = async || world.operator.metrics().await.unwrap().count("controller_runtime_reconcile_total", &[]);
+    let turned = async |more: f64| {
+        let before = turns().await;
+        eventually("some turns", LIMIT, async || {
+            let now = turns().await;
+            if now >= before + more { Ok(()) } else { Err(format!("{now} of {}", before + more)) }
+        })
+        .await;
+    };
+    // What it has to find out first is behind then.
+    turned(2.0).await;
+    let mark = world.cluster.audit_mark().await.unwrap();
+    turned(2.0).await;
+    let entries = world.cluster.audit_since(mark, &user.username()).await.unwrap();
+    let writes: Vec<_> = entries.iter().filter(|entry| entry.is_write() && entry.resource != "leases").collect();
+    assert!(writes.is_empty(), "{writes:#?}");
+    assert!(entries.iter().any(clamor_testkit::kube::AuditEntry::is_write), "the Lease is renewed");
+    world.kubectl(&["delete", "clusterrolebinding", &binding]).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_killed_operator_goes_on_where_it_was() {
+    let mut world = World::with_pipeline().await;
+    let _worker = world.ingest("main-ingest-0");
+    world.apply(&channel("one", "sim_1", "")).await;
+    world.wait("tc/one", "Ready").await;
+    world.operator.kill9().await;
+    world.kubectl(&["delete", "deployment/main-ingest-0"]).await;
+    world.apply(&channel("two", "sim_2", "")).await;
+    world.kubectl(&["delete", "tc/one"]).await;
+    world.operator.restart().unwrap();
+    world.wait("tc/two", "Ready").await;
+    world.deployment("main-ingest-0").await;
+    world.are_joined(&["sim_2"]).await;
+}
