@@ -18,7 +18,7 @@ export CARGO_PROFILE
 # Finds cargo also where HOME is empty.
 RUST := . tools/rust-env.sh;
 
-.PHONY: help tools build run reset test soak protections lint bench microbench fuzz generate clean
+.PHONY: help tools build image run reset test soak protections lint bench microbench fuzz generate clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{ printf "  make %-10s %s\n", $$1, $$2 }'
@@ -28,6 +28,9 @@ tools: ## Install the helper programs that are missing into .tools
 
 build: ## Build the release binaries
 	@$(RUST) cargo build --release --workspace --bins
+
+image: ## Write the image of operator and workers to target/clamor.oci.tar, without a container engine (IMAGE=name:tag)
+	@$(RUST) CARGO_PROFILE="$(if $(filter file,$(origin CARGO_PROFILE)),release,$(CARGO_PROFILE))" tools/image.sh
 
 run: ## Count chat: all in one process, with a NATS and a Postgres of its own (TWITCH=live|simulator, DATA_DIR=.clamor)
 	@tools/install.sh run
@@ -64,7 +67,8 @@ fuzz: ## Fuzz each parser for a minute (MINUTES=1, NAMES="line batch"); needs a 
 	@tools/install.sh test
 	@$(RUST) tools/fuzz.sh
 
-generate: ## Write the generated files anew: protobuf code, resource definitions
+generate: ## Write the generated files anew: protobuf code, resource definitions, the chart's and the plain manifests
+	@tools/install.sh test
 	@$(RUST) UPDATE=1 cargo test --workspace --test generated --test generated_code --quiet
 
 clean: ## Remove what was built and installed here; the store stays

@@ -1,6 +1,6 @@
-//! The YAML beside this crate is what its types say. `UPDATE=1` writes it anew.
+//! The YAML beside this crate and the chart's templates of it are what its types say. `UPDATE=1` writes them anew.
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use clamor_crds::{condition, definition};
 use serde_json::Value;
 use std::{env, fs, path::Path};
@@ -9,7 +9,9 @@ use std::{env, fs, path::Path};
 fn the_generated_files_are_up_to_date() -> Result<()> {
     let mut files = vec![("conditions.md".to_owned(), condition::markdown())];
     for definition in definition::all() {
-        files.push((definition::file_name(&definition), definition::yaml(&definition)?));
+        let (name, yaml) = (definition::file_name(&definition), definition::yaml(&definition)?);
+        files.push((format!("../charts/clamor/templates/crds/{name}"), chart_template(&yaml)?));
+        files.push((name, yaml));
     }
     for (name, content) in files {
         let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(name);
@@ -20,6 +22,16 @@ fn the_generated_files_are_up_to_date() -> Result<()> {
         assert!(found == content, "{} is out of date: run UPDATE=1 cargo test -p clamor-crds", path.display());
     }
     Ok(())
+}
+
+/// A definition in the chart: it stays when the release goes, and is left out where `crds.enabled` is false.
+fn chart_template(yaml: &str) -> Result<String> {
+    ensure!(!yaml.contains("{{"), "Helm would read a part of it as its own");
+    let (head, body) = yaml.split_once("\nmetadata:\n").context("a definition has metadata")?;
+    Ok(format!(
+        "{{{{- if .Values.crds.enabled }}}}\n{head}\nmetadata:\n  annotations:\n    helm.sh/resource-policy: keep\n  labels:\n    \
+         {{{{- include \"clamor.labels\" . | nindent 4 }}}}\n{body}{{{{- end }}}}\n"
+    ))
 }
 
 #[test]

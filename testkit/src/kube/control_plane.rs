@@ -213,6 +213,16 @@ pub(super) fn programs_dir() -> Result<PathBuf> {
     found.with_context(|| format!("Kubernetes was not found (looked in {places:?}); `make tools` builds it"))
 }
 
+/// The `helm` that `tools/install.sh` builds.
+///
+/// # Errors
+/// When it is not there.
+pub fn helm() -> Result<PathBuf> {
+    let places: Vec<PathBuf> = tools_dirs().iter().map(|tools| tools.join("bin").join("helm")).collect();
+    let found = places.iter().find(|place| place.is_file()).cloned();
+    found.with_context(|| format!("helm was not found (looked in {places:?}); `make tools` builds it"))
+}
+
 /// Makes the folder, with everything that is not said in arguments; and chooses the ports of the API server and of etcd.
 fn prepare(options: &ControlPlaneOptions) -> Result<(Access, u16)> {
     let dir = &options.dir;

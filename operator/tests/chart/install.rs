@@ -1,0 +1,128 @@
+//! The chart on a real API server: installed by Helm and by kubectl, and taken away again.
+
+use crate::helm::{CHART, helm, template};
+use crate::objects::MODES;
+use crate::rights::every_right_is_used;
+use clamor_testkit::kube::{Cluster, ControlPlane, ControlPlaneOptions, Identity};
+use clamor_testkit::{TestFolder, eventually};
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+/// Others build and test on the machine, too.
+const LIMIT: Duration = Duration::from_secs(90);
+const MANIFESTS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../manifests");
+/// Of `kubectl apply -k`; Helm is told the test's own.
+const NAMESPACE: &str = "clamor-system";
+/// Objects that say their namespaces.
+pub(crate) const APPLY: &[&str] = &["apply", "--namespace=", "--validate=strict", "-f", "-"];
+const DEFINITIONS: [&str; 4] = ["channeldiscoveries", "chatpipelines", "phrases", "trackedchannels"];
+
+async fn kubectl(cluster: &Cluster, args: &[&str]) -> String {
+    let output = cluster.kubectl(args, "").await.unwrap();
+    assert!(output.success, "kubectl {args:?}: {}", output.stderr);
+    output.stdout
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_object_of_every_mode_is_accepted_by_a_real_api_server() {
+    let cluster = Cluster::shared().await.unwrap();
+    let (one, two) = (cluster.another().await.unwrap(), cluster.another().await.unwrap());
+    for (mode, values) in MODES {
+        let there = format!("{{{},{}}}", one.namespace(), two.namespace());
+        let values: Vec<String> = values.iter().map(|value| value.replace("{one,two}", &there)).collect();
+        let values: Vec<&str> = values.iter().map(String::as_str).collect();
+        let text = template(cluster.namespace(), &values).unwrap();
+        let output = cluster.kubectl(&[APPLY, &["--dry-run=server"]].concat(), &text).await.unwrap();
+        assert!(output.success, "{mode}: {}", output.stderr);
+        assert!(output.stdout.contains("deployment.apps/clamor-operator created"), "{mode}: {}", output.stdout);
+    }
+}
+
+/// On a control plane of its own: it is about what has no namespace.
+#[tokio::test(flavor = "multi_thread")]
+async fn kubectl_and_helm_install_the_operator_and_take_it_away_but_for_what_is_kept() {
+    let folder = TestFolder::new().unwrap();
+    let options =
+        ControlPlaneOptions { has_definitions: false, ..ControlPlaneOptions::new(folder.path().join("plane")) };
+    let plane = ControlPlane::start(options).await.unwrap();
+    let cluster = plane.cluster().await.unwrap();
+
+    kubectl(&cluster, &["apply", "--namespace=", "-k", MANIFESTS]).await;
+    definitions_are_served(&cluster).await;
+    kubectl(&cluster, &["apply", "-f", &format!("{MANIFESTS}/samples")]).await;
+    a_restricted_pod_is_made(&cluster, NAMESPACE).await;
+    kubectl(&cluster, &["delete", "-f", &format!("{MANIFESTS}/samples")]).await;
+    kubectl(&cluster, &["delete", "--namespace=", "-k", MANIFESTS]).await;
+    left(&cluster, &[]).await;
+
+    let kubeconfig = cluster.kubeconfig_of(&Identity::admin()).await.unwrap();
+    let release = |args: &[&str]| {
+        let place = ["--namespace", cluster.namespace(), "--kubeconfig", kubeconfig.to_str().unwrap()];
+        let output = helm(&[args, &place].concat()).unwrap();
+        assert!(output.status.success(), "helm {args:?}: {output:?}");
+        String::from_utf8(output.stdout).unwrap()
+    };
+    let notes = release(&["install", "clamor", CHART]);
+    assert!(notes.contains("rollout status deployment/clamor-operator"), "{notes}");
+    definitions_are_served(&cluster).await;
+    kubectl(&cluster, &["label", "namespace", cluster.namespace(), "pod-security.kubernetes.io/enforce=restricted"])
+        .await;
+    release(&["upgrade", "clamor", CHART, "--set", "operator.podLabels.team=chat"]);
+    a_restricted_pod_is_made(&cluster, cluster.namespace()).await;
+    every_right_is_used(&cluster, &cluster.another().await.unwrap(), &[]).await;
+    kubectl(&cluster, &["apply", "-f", &format!("{MANIFESTS}/samples")]).await;
+    let channels = || async { kubectl(&cluster, &["get", "tc,ph,cpl", "-o", "name"]).await };
+    let before = channels().await;
+    release(&["uninstall", "clamor"]);
+    left(&cluster, &DEFINITIONS.map(|name| format!("customresourcedefinition.apiextensions.k8s.io/{name}.clamor.dev")))
+        .await;
+    assert_eq!(channels().await, before);
+    assert!(before.lines().count() >= 7, "{before}");
+    // And over what was kept.
+    release(&["install", "clamor", CHART]);
+    assert_eq!(channels().await, before);
+}
+
+async fn definitions_are_served(cluster: &Cluster) {
+    for name in DEFINITIONS {
+        let definition = format!("crd/{name}.clamor.dev");
+        kubectl(cluster, &["wait", "--for=condition=Established", "--timeout=60s", &definition]).await;
+    }
+    // A moment later its objects are taken.
+    eventually("the kinds are served", LIMIT, async || match cluster.kubectl(&["get", "clamor"], "").await.unwrap() {
+        found if found.success => Ok(()),
+        found => Err(found.stderr),
+    })
+    .await;
+}
+
+/// Where a namespace enforces the strictest level: the operator's pod is taken, another one is not.
+async fn a_restricted_pod_is_made(cluster: &Cluster, namespace: &str) {
+    let pods =
+        ["--namespace", namespace, "get", "pods", "--selector=app.kubernetes.io/component=operator", "-o", "name"];
+    kubectl(cluster, &["--namespace", namespace, "delete", "pods", "--all", "--force", "--grace-period=0"]).await;
+    eventually("the operator's pod is made", LIMIT, async || match kubectl(cluster, &pods).await {
+        found if found.is_empty() => Err(kubectl(cluster, &["--namespace", namespace, "get", "events"]).await),
+        _ => Ok(()),
+    })
+    .await;
+    let args = ["--namespace", namespace, "run", "other", "--image=x"];
+    let output = cluster.kubectl(&args, "").await.unwrap();
+    assert!(!output.success && output.stderr.contains("violates PodSecurity \"restricted"), "{output:?}");
+}
+
+/// Awaits that of everything that carries the chart's labels this is all that is left.
+async fn left(cluster: &Cluster, wanted: &[String]) {
+    let kinds =
+        "crd,clusterrole,clusterrolebinding,role,rolebinding,serviceaccount,configmap,deployment,replicaset,pod,secret";
+    let args = ["get", kinds, "--all-namespaces", "--selector=app.kubernetes.io/name=clamor", "-o", "name"];
+    let wanted: BTreeSet<String> = wanted.iter().cloned().collect();
+    eventually("the rest goes", LIMIT, async || {
+        let found: BTreeSet<String> = kubectl(cluster, &args).await.lines().map(str::to_owned).collect();
+        if found == wanted { Ok(()) } else { Err(format!("{found:?}")) }
+    })
+    .await;
+    let secrets =
+        kubectl(cluster, &["get", "secrets", "--all-namespaces", "--selector=owner=helm", "-o", "name"]).await;
+    assert_eq!(secrets, "", "Helm's own record");
+}
