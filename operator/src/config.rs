@@ -5,9 +5,13 @@
 use anyhow::{Context, Result, ensure};
 use clamor_bus::BusConfig;
 use clamor_crds::chat_pipeline::Resources;
+use clamor_crds::quantity::Quantity;
 use serde::Deserialize;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+
+/// A worker refuses to spill into less than some of its largest batches.
+const MIN_SPILL_BYTES: u64 = 16 << 20;
 
 /// The operator's configuration.
 #[derive(Debug, Clone, Deserialize)]
@@ -45,7 +49,7 @@ pub struct Workers {
     pub aggregate_resources: Resources,
     /// How much disk an ingest worker may use while the bus is away, such as 1Gi.
     #[serde(default = "default_spill")]
-    pub spill: String,
+    pub spill: Quantity,
     /// What is logged.
     #[serde(default = "default_log")]
     pub log: String,
@@ -134,6 +138,11 @@ impl Config {
             "workers.imagePullPolicy: {policy:?} must be one of {}",
             policies.join(", ")
         );
+        let spill = &config.workers.spill;
+        ensure!(
+            spill.whole() >= Some(MIN_SPILL_BYTES),
+            "workers.spill: {spill} must be an amount of disk of at least 16Mi, such as 1Gi"
+        );
         for (name, bus) in &config.buses {
             ensure!(
                 bus.user.is_some() == bus.password_file.is_some(),
@@ -173,8 +182,8 @@ fn default_pull_policy() -> String {
     "IfNotPresent".to_owned()
 }
 
-fn default_spill() -> String {
-    "1Gi".to_owned()
+fn default_spill() -> Quantity {
+    Quantity::Text("1Gi".to_owned())
 }
 
 fn default_log() -> String {
@@ -213,6 +222,8 @@ mod tests {
             (format!("{LEAST}bus: x"), "bus"),
             (LEAST.replace("nats:4222'}", "nats:4222', user: me}"), "buses.default"),
             ("workers: {image: x}\nbuses: {}\n".to_owned(), "buses"),
+            ("workers: {image: x, spill: much}\nbuses: {a: {url: x}}\n".to_owned(), "workers.spill"),
+            ("workers: {image: x, spill: 1Mi}\nbuses: {a: {url: x}}\n".to_owned(), "workers.spill"),
             ("workers: {image: x, imagePullPolicy: Now}\nbuses: {a: {url: x}}\n".to_owned(), "imagePullPolicy"),
         ] {
             let error = format!("{:#}", Config::parse(&text).unwrap_err());

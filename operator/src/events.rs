@@ -40,13 +40,30 @@ impl Events {
         let event = Event {
             type_,
             reason: reason.to_owned(),
-            // The API's limit is 1 kB.
-            note: Some(message.chars().take(900).collect()),
+            note: Some(shortened(message)),
             action: "Reconcile".to_owned(),
             secondary: None,
         };
         if self.sender.try_send((event, object)).is_err() {
             self.dropped.inc();
         }
+    }
+}
+
+/// What the API takes: 1 kB.
+fn shortened(message: &str) -> String {
+    const MAX_BYTES: usize = 1_000;
+    message[..message.floor_char_boundary(MAX_BYTES)].to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_long_message_is_cut_between_characters() {
+        assert_eq!(shortened("короткое"), "короткое");
+        let cut = shortened(&"ж".repeat(700));
+        assert_eq!(cut, "ж".repeat(500));
     }
 }

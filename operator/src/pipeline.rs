@@ -63,10 +63,11 @@ impl Planning {
         leader: &Leadership,
     ) -> Option<Self> {
         let pipeline = wanted.pipeline.as_deref().filter(|_| wanted.refused.is_none());
+        let pipeline_uid = wanted.pipeline.as_ref().and_then(|pipeline| pipeline.uid());
         let key = pipeline.and_then(|pipeline| Some((key(pipeline, config)?, pipeline)));
         let Some((key, pipeline)) = key else {
             if let Some(before) = before {
-                before.end();
+                before.leave(pipeline_uid.as_deref());
             }
             return None;
         };
@@ -75,7 +76,7 @@ impl Planning {
             Some(before) if before.key == key => before,
             before => {
                 if let Some(before) = before {
-                    before.shutdown.cancel();
+                    before.leave(pipeline_uid.as_deref());
                 }
                 let bus = config.buses.get(&pipeline.spec.bus.name)?.to_config(&key.bus.pipeline);
                 Self::start(key, bus, Arc::clone(&wanted.desired), slots.clone(), leader.clone())
@@ -136,8 +137,12 @@ impl Planning {
         Self { key, desired, slots, view, problem, shutdown }
     }
 
-    /// Empties the slots, and ends.
-    fn end(self) {
+    /// Ends. Of a pipeline that is gone the slots are emptied; of one that can't be planned for now, or is planned for on
+    /// another bus, the workers keep what they read.
+    fn leave(self, now: Option<&str>) {
+        if self.key.uid.as_deref() == now {
+            return;
+        }
         let nothing = Arc::new(Desired::default());
         self.desired.send_replace(Arc::clone(&nothing));
         self.slots.send_replace(Slots::default());
@@ -151,7 +156,7 @@ impl Planning {
     }
 }
 
-// [`Planning::end`] keeps it until its slots are empty.
+// [`Planning::leave`] keeps it until its slots are empty.
 impl Drop for Planning {
     fn drop(&mut self) {
         self.shutdown.cancel();

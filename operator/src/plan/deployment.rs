@@ -26,11 +26,18 @@ pub fn ingest(pipeline: &ChatPipeline, slot: &str, config: &Config) -> Value {
     worker.arg("--worker", slot);
     worker.env("DRAIN_LIMIT", DRAIN_LIMIT_S);
     worker.env("SPILL_DIR", "/var/lib/clamor/spill");
+    // A pod that fills its volume is evicted: the worker's own limit comes first.
+    worker.env("SPILL_LIMIT_BYTES", config.workers.spill.whole().unwrap_or(0) / 10 * 9);
     worker.env("TWITCH_ADDRESS", &config.twitch.address);
     worker.env("TWITCH_TLS", config.twitch.tls);
     worker.env("JOIN_RATE", config.twitch.join_rate);
     worker.field_env("POD_UID", "metadata.uid");
-    worker.volume("spill", json!({"emptyDir": {"sizeLimit": config.workers.spill}}), "/var/lib/clamor/spill", false);
+    worker.volume(
+        "spill",
+        json!({"emptyDir": {"sizeLimit": config.workers.spill.to_string()}}),
+        "/var/lib/clamor/spill",
+        false,
+    );
     if let Some(twitch) = &pipeline.spec.twitch {
         worker.secret("twitch", "TWITCH_SECRET_DIR", &twitch.secret_ref.name);
     }

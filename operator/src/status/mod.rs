@@ -104,23 +104,4 @@ fn coarse(rate: f64) -> i64 {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_rate_is_its_power_of_two() {
-        assert_eq!([0.0, 0.9, 1.0, 3.9, 4.0, 1000.0].map(coarse), [0, 0, 1, 2, 4, 512]);
-        assert_eq!(coarse(f64::NAN), 0);
-    }
-
-    #[test]
-    fn a_condition_keeps_its_time_while_its_status_stays() {
-        let time = |s: i64| Time(k8s_openapi::jiff::Timestamp::from_second(s).unwrap());
-        let first = Verdict::reconciling(Reason::Joining, "").conditions(&[], Some(1), &time(5), &[]);
-        assert_eq!(first.iter().map(|c| c.type_.as_str()).collect::<Vec<_>>(), [READY, RECONCILING]);
-        let second = Verdict::not_ready(Reason::Unheard, "x").conditions(&first, Some(1), &time(9), &[]);
-        assert_eq!((second.len(), &second[0].last_transition_time), (1, &time(5)));
-        let third = Verdict::ready(Reason::Joined, "").conditions(&second, Some(1), &time(12), &[]);
-        assert_eq!(third[0].last_transition_time, time(12));
-    }
-}
+mod tests;

@@ -87,13 +87,22 @@ async fn a_dedicated_channel_gets_a_slot_of_its_own_and_gives_it_back() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn of_two_pipelines_the_older_works_and_an_unknown_bus_is_named() {
+async fn of_two_pipelines_the_older_works_and_an_unknown_bus_is_named_and_parts_nobody() {
     let world = World::with_pipeline().await;
+    let _zero = world.ingest("main-ingest-0");
+    world.apply(&channel("one", "sim_1", "")).await;
+    world.wait("tc/one", "Ready").await;
     world.apply(&PIPELINE.replace("name: main", "name: other")).await;
     world.ready("cpl/other", "False", "DuplicatePipeline").await;
     world.kubectl(&["patch", "cpl/main", "--type=merge", "-p", r#"{"spec":{"bus":{"name":"absent"}}}"#]).await;
     world.ready("cpl/main", "False", "UnknownBus").await;
     assert!(world.event("main", "UnknownBus").await.message.unwrap().contains("absent"));
+    world.kubectl(&["patch", "cpl/main", "--type=merge", "-p", r#"{"spec":{"bus":{"name":"default"}}}"#]).await;
+    world.apply(&channel("two", "sim_2", "")).await;
+    world.wait("tc/two", "Ready").await;
+    let ledger: serde_json::Value = world.simulator.ledger().await.unwrap();
+    let leaves: u64 = ledger["channels"].as_array().unwrap().iter().map(|c| c["leaves"].as_u64().unwrap()).sum();
+    assert_eq!(leaves, 0);
 }
 
 #[tokio::test(flavor = "multi_thread")]

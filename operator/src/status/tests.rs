@@ -1,0 +1,141 @@
+//! Every state of a channel and a phrase, as `kubectl wait` and kstatus see it, against the documented list.
+
+use super::*;
+use crate::plan::{Channel, Judged, PhraseWish, Standing};
+use clamor_bus::report::{ChannelReport, ChannelState, Report};
+use clamor_crds::{Phrase, PhraseSpec, TrackedChannel, TrackedChannelSpec};
+use clamor_planner::control::View;
+use clamor_planner::desired::Desired;
+use clamor_planner::plan::Seen;
+use k8s_openapi::jiff::Timestamp;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+/// What kstatus (sigs.k8s.io/cli-utils) makes of a custom resource's conditions.
+#[derive(Debug, PartialEq, Eq)]
+enum Kstatus {
+    Current,
+    InProgress,
+    Failed,
+}
+
+fn kstatus(conditions: &[Condition]) -> Kstatus {
+    let holds = |type_: &str| conditions.iter().any(|condition| condition.type_ == type_ && condition.status == "True");
+    match () {
+        () if holds(STALLED) => Kstatus::Failed,
+        () if holds(RECONCILING) => Kstatus::InProgress,
+        () if holds(READY) => Kstatus::Current,
+        () => Kstatus::InProgress,
+    }
+}
+
+fn now() -> Time {
+    Time(Timestamp::from_second(1_000).unwrap())
+}
+
+/// The conditions agree with each other and with the documented row of their reason.
+fn agrees(conditions: &[Condition], reason: Reason) {
+    assert_eq!(ready_reason(conditions), reason.name());
+    let meaning = reason.meaning();
+    let ready = conditions.iter().find(|condition| condition.type_ == READY).unwrap();
+    let documented = format!("Ready={}", ready.status);
+    assert!(meaning.condition.contains(&documented), "{reason}: {documented}, not {}", meaning.condition);
+    let expected = match (ready.status.as_str(), meaning.stalled) {
+        ("True", _) => Kstatus::Current,
+        (_, true) => Kstatus::Failed,
+        (_, false) => Kstatus::InProgress,
+    };
+    assert_eq!(kstatus(conditions), expected, "{reason}");
+    for condition in conditions {
+        assert!(["True", "False", "Unknown"].contains(&condition.status.as_str()));
+        assert!(condition.type_ != STALLED && condition.type_ != RECONCILING || condition.status == "True");
+        assert!(!condition.message.is_empty(), "{reason}: {} says nothing", condition.type_);
+    }
+}
+
+fn view(state: Option<ChannelState>) -> View {
+    let channel =
+        |state| ChannelReport { login: "one".to_owned(), channel_id: Some(7), state, messages_per_minute: 9.0 };
+    let report = Report {
+        slot: "main-ingest-0".to_owned(),
+        instance: "1".to_owned(),
+        pod_uid: None,
+        started_at_ms: 0,
+        at_ms: 0,
+        revision: Some(1),
+        draining: false,
+        problem: String::new(),
+        channels: state.map(channel).into_iter().collect(),
+    };
+    View { seen: vec![Seen { report, fresh: true }], in_force: Some(Arc::new(Desired::default())), ..View::default() }
+}
+
+fn conditions(standing: Standing, view: &View, before: &[Condition], unheard: Option<Duration>) -> Vec<Condition> {
+    let mut object = TrackedChannel::new("one", TrackedChannelSpec::of("one"));
+    object.status = Some(clamor_crds::TrackedChannelStatus { conditions: before.to_vec(), ..Default::default() });
+    let at = Instant::now() + Duration::from_secs(600);
+    let last = unheard.map(|unheard| at - unheard);
+    let channel = Channel { object: Arc::new(object), standing };
+    super::channel(&channel, Some((view, &Heard::of(view))), last, &now(), at).unwrap().conditions
+}
+
+#[test]
+fn every_state_of_a_channel_reads_as_the_documented_list_says() {
+    let nothing = view(None);
+    let joined = conditions(Standing::Wanted, &view(Some(ChannelState::Joined)), &[], None);
+    agrees(&joined, Reason::Joined);
+    for (state, reason) in [
+        (ChannelState::Pending, Reason::Joining),
+        (ChannelState::Joining, Reason::Joining),
+        (ChannelState::Unanswered, Reason::Unanswered),
+        (ChannelState::TwitchSuspended, Reason::TwitchSuspended),
+        (ChannelState::Banned, Reason::Banned),
+        (ChannelState::Renamed, Reason::Renamed),
+        (ChannelState::NotFound, Reason::NotFound),
+        (ChannelState::LimitReached, Reason::LimitReached),
+    ] {
+        agrees(&conditions(Standing::Wanted, &view(Some(state)), &[], None), reason);
+    }
+    agrees(&conditions(Standing::Wanted, &nothing, &joined, Some(Duration::from_secs(61))), Reason::Unheard);
+    agrees(&conditions(Standing::Suspended, &nothing, &joined, None), Reason::Suspended);
+    for reason in [Reason::NoPipeline, Reason::PipelineSuspended, Reason::DuplicateChannel, Reason::NoCapacity] {
+        agrees(&conditions(Standing::Refused(reason, "why".to_owned()), &nothing, &joined, None), reason);
+    }
+}
+
+#[test]
+fn every_state_of_a_phrase_reads_as_the_documented_list_says() {
+    let object = Arc::new(Phrase::new("gg", PhraseSpec::of("gg+")));
+    let wish = |standing, channels| PhraseWish { object: Arc::clone(&object), standing, channels };
+    let (spec, _) = Judged::of(Arc::clone(&object)).wish.unwrap().unwrap();
+    let mut desired = Desired::default();
+    let pending = View { in_force: Some(Arc::new(desired.clone())), ..View::default() };
+    desired.phrases.phrases.push(spec);
+    let in_force = View { in_force: Some(Arc::new(desired)), ..View::default() };
+    let said = |wish: &PhraseWish, view| phrase(wish, Some(view), &now()).unwrap().conditions;
+    agrees(&said(&wish(Standing::Wanted, 3), &in_force), Reason::Counting);
+    agrees(&said(&wish(Standing::Wanted, 0), &in_force), Reason::NoChannels);
+    agrees(&said(&wish(Standing::Wanted, 3), &pending), Reason::Publishing);
+    agrees(&said(&wish(Standing::Suspended, 0), &in_force), Reason::Suspended);
+    for reason in [Reason::NoPipeline, Reason::PipelineSuspended, Reason::InvalidPattern, Reason::InvalidChannelFilter]
+    {
+        agrees(&said(&wish(Standing::Refused(reason, "why".to_owned()), 0), &in_force), reason);
+    }
+}
+
+#[test]
+fn a_rate_is_its_power_of_two() {
+    assert_eq!([0.0, 0.9, 1.0, 3.9, 4.0, 1000.0].map(coarse), [0, 0, 1, 2, 4, 512]);
+    assert_eq!(coarse(f64::NAN), 0);
+}
+
+#[test]
+fn a_condition_keeps_its_time_while_its_status_stays() {
+    let time = |s: i64| Time(k8s_openapi::jiff::Timestamp::from_second(s).unwrap());
+    let first = Verdict::reconciling(Reason::Joining, "").conditions(&[], Some(1), &time(5), &[]);
+    assert_eq!(first.iter().map(|c| c.type_.as_str()).collect::<Vec<_>>(), [READY, RECONCILING]);
+    let second = Verdict::not_ready(Reason::Unheard, "x").conditions(&first, Some(1), &time(9), &[]);
+    assert_eq!((second.len(), &second[0].last_transition_time), (1, &time(5)));
+    let third = Verdict::ready(Reason::Joined, "").conditions(&second, Some(1), &time(12), &[]);
+    assert_eq!(third[0].last_transition_time, time(12));
+}
