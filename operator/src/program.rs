@@ -44,7 +44,7 @@ struct Cli {
     /// Name of the Lease
     #[arg(long, env = "LEASE_NAME", value_name = "NAME", default_value = "clamor-operator")]
     lease_name: String,
-    /// How this process is called in the Lease and in events [default: operator]
+    /// How this process is called in the Lease and in events
     #[arg(long, env = "POD_NAME", value_name = "NAME", default_value = "operator")]
     identity: String,
     #[command(flatten)]
