@@ -53,7 +53,7 @@ struct Own {
 }
 
 /// What has been counted so far.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Counting {
     counter: Counter,
     phrases: Phrases,

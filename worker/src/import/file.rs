@@ -1,19 +1,19 @@
-//! The import of one file: reads ahead by a chunk, asks what others have heard, counts, commits.
+//! The import of one file: what it is, where its lanes stand, and how it ended.
 
 use super::beginning::Reader;
-use super::chunk::{Chunk, NAMED, Tally};
-use super::count::{Counting, Judged, question};
-use super::covered::{Covered, Span};
+use super::covered::Span;
 use super::error::{FileError, ImportError};
+use super::lane::{Done, FileImport, Lane};
 use super::patience::patiently;
 use super::phrases::Phrases;
 use super::progress::ProgressReport;
 use super::read::{Ended, From, Stop};
-use super::summary::{Summary, moment, older_than_retention};
+use super::summary::Summary;
 use crate::aggregate::delta::{ChannelId, Millis};
-use crate::store::{ImportDelta, ImportOutcome, ImportStep, KeptFrom, Progress, RefusedRow, Store, StoreError};
-use std::collections::BTreeMap;
+use crate::store::{self, KeptFrom, LANES, Progress, Store, StoreError};
 use std::path::Path;
+use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
@@ -31,28 +31,11 @@ pub(super) struct Importer {
 
 /// Where the import of a file stands, and what is to be counted of it.
 struct Stand {
-    progress: Progress,
+    lanes: [Progress; LANES],
     now_ms: Millis,
     /// What was said from here on is too young.
     young_ms: Millis,
     kept: KeptFrom,
-}
-
-/// One file on its way.
-struct FileImport<'a> {
-    importer: &'a Importer,
-    path: &'a Path,
-    identity: u64,
-    kept: KeptFrom,
-    /// Where its import stands.
-    bytes: u64,
-    hash: u128,
-    counting: Counting,
-    judged: Judged,
-    logins: BTreeMap<ChannelId, String>,
-    span: Option<(Millis, Millis)>,
-    tally: Tally,
-    refused: usize,
 }
 
 impl Importer {
@@ -60,7 +43,7 @@ impl Importer {
     ///
     /// # Errors
     /// What is wrong with the file; what the store cannot do, and would not be able to later.
-    pub(super) async fn import(&self, path: &Path) -> Result<Option<Summary>, ImportError> {
+    pub(super) async fn import(self: &Arc<Self>, path: &Path) -> Result<Option<Summary>, ImportError> {
         let began = Instant::now();
         if path.as_os_str() == "-" {
             return Err(FileError::StandardInput.into());
@@ -72,216 +55,103 @@ impl Importer {
         let Some(stand) = patiently(&self.shutdown, async || self.stand(identity, path).await).await? else {
             return Ok(None);
         };
-        let Stand { progress: Progress { bytes, hash, .. }, now_ms, young_ms, kept } = stand;
+        let Stand { lanes, now_ms, young_ms, kept } = stand;
+        let bytes = lanes.iter().map(|lane| lane.bytes).min().unwrap_or_default();
         if bytes > 0 {
             tracing::info!(file = %path.display(), bytes, "imported before: going on from there");
         }
-        let mut import = FileImport {
-            importer: self,
-            path,
+        let file = Arc::new(FileImport {
+            importer: self.clone(),
+            path: path.to_owned(),
             identity,
             kept,
-            bytes,
-            hash,
-            counting: Counting::new(self.phrases.clone()),
-            judged: Judged::default(),
-            logins: BTreeMap::new(),
-            span: None,
-            tally: Tally::default(),
-            refused: 0,
-        };
-        let mut report = ProgressReport::new(path, reader.size, reader.read.clone());
-        let from = From { bytes, hash, young_ms, known_ms: kept.heard_ms, now_ms, whole };
-        let (sender, chunks) = mpsc::channel(1);
-        let reading = tokio::task::spawn_blocking(move || reader.run(from, &sender));
-        let added = Box::pin(import.add(chunks, &mut report)).await;
-        report.end();
-        added?;
+            report: Mutex::new(ProgressReport::new(path, reader.size, reader.read.clone())),
+            warned: AtomicBool::new(false),
+            stop: self.shutdown.child_token(),
+        });
+        let from = From { lanes, young_ms, known_ms: kept.heard_ms, now_ms, whole };
+        let (senders, chunks): (Vec<_>, Vec<_>) = lanes.map(|_| mpsc::channel(1)).into_iter().unzip();
+        let reading = tokio::task::spawn_blocking(move || reader.run(from, &senders));
+        let lanes = chunks.into_iter().zip(lanes).enumerate();
+        let adding =
+            lanes.map(|(number, (chunks, progress))| Box::pin(Lane::new(file.clone(), number, progress).add(chunks)));
+        let added = futures::future::join_all(adding).await;
+        file.report.lock().unwrap_or_else(PoisonError::into_inner).end();
+        let lanes = added.into_iter().collect::<Result<Vec<_>, _>>()?;
         let ended = joined(reading.await);
-        import.finish(ended, young_ms, kind, began).await.map(Some)
+        let (Done { judged, logins, span, tally }, stop) = finish(lanes, &file, ended, young_ms).await?;
+        let (file, dry_run, seconds) = (path.to_owned(), self.dry_run, began.elapsed().as_secs_f64());
+        Ok(Some(Summary { file, dry_run, kind, tally, judged, logins, span, stop, seconds }))
     }
 
     /// Notes that the import begins, and asks from where it goes on.
     async fn stand(&self, identity: u64, path: &Path) -> Result<Stand, StoreError> {
-        let progress = self.store.import_progress(identity).await?.unwrap_or_default();
+        let lanes = self.store.import_progress(identity).await?;
         if !self.dry_run {
             self.store.begin_import(identity, &path.display().to_string(), self.whole).await?;
         }
         let now_ms = self.store.now_ms().await?;
         let young_ms = self.store.import_horizon(now_ms).await?;
         let kept = self.store.kept_from().await?;
-        Ok(Stand { progress, now_ms, young_ms, kept })
+        Ok(Stand { lanes, now_ms, young_ms, kept })
     }
 }
 
-impl FileImport<'_> {
-    /// Adds chunk after chunk, until there are no more or the process is told to stop.
-    async fn add(&mut self, mut chunks: mpsc::Receiver<Chunk>, report: &mut ProgressReport) -> Result<(), ImportError> {
-        loop {
-            let chunk = tokio::select! {
-                biased;
-                () = self.importer.shutdown.cancelled() => return Ok(()),
-                chunk = chunks.recv() => chunk,
-            };
-            let Some(chunk) = chunk else { return Ok(()) };
-            self.note(&chunk);
-            if !self.chunk(&chunk).await? {
-                return Ok(());
-            }
-            report.lines(chunk.tally.lines, chunk.tally.earlier);
-            self.tally = chunk.tally;
+/// Says how it ended, and covers what the file was said to be whole for.
+async fn finish(
+    lanes: Vec<Lane>,
+    file: &FileImport,
+    ended: Ended,
+    young_ms: Millis,
+) -> Result<(Done, Stop), ImportError> {
+    let Ended { stop, tally, spans } = ended;
+    let (path, imported) = (|| file.path.clone(), || lanes.iter().map(Lane::stands_at).max().unwrap_or_default());
+    match &stop {
+        Stop::End => cover_whole(&lanes, file, &spans, young_ms).await?,
+        Stop::Changed => return Err(FileError::Changed { file: path(), bytes: imported() }.into()),
+        Stop::Shorter { bytes } => {
+            return Err(FileError::Shorter { file: path(), bytes: *bytes, imported: imported() }.into());
         }
+        Stop::TooYoung { .. } | Stop::Unfinished { .. } | Stop::Broken { .. } | Stop::Cancelled => {}
     }
-
-    /// What is said before the first chunk is counted, and what the summary says.
-    fn note(&mut self, chunk: &Chunk) {
-        if !chunk.events.is_empty() {
-            let (from, until) = chunk.span;
-            if self.span.is_none()
-                && let Some(older) = older_than_retention(self.kept, from)
-            {
-                tracing::warn!(file = %self.path.display(), "{older}");
-            }
-            let (first, last) = self.span.unwrap_or((from, until));
-            self.span = Some((first.min(from), last.max(until)));
-        }
-        self.logins.extend(chunk.logins.iter().map(|(&channel, (login, _))| (channel, login.clone())));
+    let refused: usize = lanes.iter().map(Lane::refused_rows).sum();
+    if refused > 0 {
+        tracing::error!(rows = refused, "rows could not be stored");
     }
-
-    /// Counts a chunk and commits it; false: told to stop before it was.
-    async fn chunk(&mut self, chunk: &Chunk) -> Result<bool, ImportError> {
-        let (channels, span) = question(chunk);
-        let Some(mut covered) = self.covered(&channels, span).await? else { return Ok(false) };
-        loop {
-            let mut counted = tokio::task::block_in_place(|| self.counting.count(chunk, &covered));
-            let step = ImportStep {
-                file: self.identity,
-                from_bytes: self.bytes,
-                to_bytes: chunk.bytes,
-                hash: chunk.hash,
-                lines: chunk.tally.lines,
-                counted: counted.judged.total(),
-                shards: self.importer.shards,
-                channels: &channels,
-                span,
-                covered: &covered,
-            };
-            if !self.importer.dry_run {
-                match self.commit(&step, &mut counted.delta).await? {
-                    None => return Ok(false),
-                    Some(ImportOutcome::Committed(committed)) => self.refused(&committed.refused),
-                    Some(ImportOutcome::Covered(now)) => {
-                        covered = now;
-                        continue;
-                    }
-                    Some(ImportOutcome::Elsewhere) => {
-                        return Err(ImportError::Elsewhere { file: self.path.to_owned() });
-                    }
-                }
-            }
-            (self.bytes, self.hash) = (chunk.bytes, chunk.hash);
-            self.judged.add(&counted.judged);
-            self.counting.keep(counted);
-            return Ok(true);
-        }
+    let mut done = lanes.into_iter().map(|lane| lane.done).reduce(|mut all, lane| {
+        all.add(lane);
+        all
+    });
+    let mut done = done.take().unwrap_or_default();
+    // Where it was told to stop, more was read than was counted.
+    if !matches!(stop, Stop::Cancelled) {
+        done.tally = tally;
     }
-
-    /// What others have heard; none: told to stop.
-    async fn covered(&self, channels: &[ChannelId], span: Span) -> Result<Option<Covered>, StoreError> {
-        if channels.is_empty() {
-            return Ok(Some(Covered::default()));
-        }
-        let Importer { store, shutdown, .. } = self.importer;
-        patiently(shutdown, async || store.covered(self.identity, channels, span).await).await
-    }
-
-    /// Commits, for as long as it takes; none: told to stop.
-    async fn commit(
-        &self,
-        step: &ImportStep<'_>,
-        delta: &mut ImportDelta,
-    ) -> Result<Option<ImportOutcome>, StoreError> {
-        let Importer { store, shutdown, .. } = self.importer;
-        patiently(shutdown, async || store.commit_import(step, delta).await).await
-    }
-
-    fn refused(&mut self, rows: &[RefusedRow]) {
-        for row in rows {
-            self.refused += 1;
-            if self.refused <= NAMED {
-                tracing::error!(table = row.table, row = %row.row, "a row cannot be stored, all others are: {}", row.reason);
-            }
-        }
-    }
-
-    /// Says how it ended, and what the file was said to be whole for.
-    async fn finish(
-        mut self,
-        ended: Ended,
-        young_ms: Millis,
-        kind: String,
-        began: Instant,
-    ) -> Result<Summary, ImportError> {
-        let Ended { stop, tally, spans } = ended;
-        let file = self.path.to_owned();
-        match &stop {
-            Stop::End => self.cover_whole(&spans, young_ms).await?,
-            Stop::Changed => return Err(FileError::Changed { file, bytes: self.bytes }.into()),
-            Stop::Shorter { bytes } => {
-                return Err(FileError::Shorter { file, bytes: *bytes, imported: self.bytes }.into());
-            }
-            Stop::TooYoung { .. } | Stop::Unfinished { .. } | Stop::Broken { .. } | Stop::Cancelled => {}
-        }
-        if self.refused > 0 {
-            tracing::error!(rows = self.refused, "rows could not be stored");
-        }
-        // Where it was told to stop, more was read than was counted.
-        let tally = if matches!(stop, Stop::Cancelled) { self.tally } else { tally };
-        Ok(Summary {
-            file,
-            dry_run: self.importer.dry_run,
-            kind,
-            tally,
-            judged: self.judged,
-            logins: self.logins,
-            span: self.span,
-            stop,
-            seconds: began.elapsed().as_secs_f64(),
-        })
-    }
-
-    /// Covers what lies before and behind the lines of the channels, up to where live counting is past.
-    async fn cover_whole(&mut self, spans: &[(ChannelId, Span)], young_ms: Millis) -> Result<(), ImportError> {
-        let Some((from, until)) = self.importer.whole else { return Ok(()) };
-        let until = until.min(young_ms);
-        if self.importer.dry_run || spans.is_empty() {
-            return Ok(());
-        }
-        let channels: Vec<ChannelId> = spans.iter().map(|span| span.0).collect();
-        let rows =
-            spans.iter().flat_map(|&(channel, (first, newest))| [(channel, (from, first)), (channel, (newest, until))]);
-        let mut delta = ImportDelta { coverage: rows.collect(), ..ImportDelta::default() };
-        let (covered, lines) = (Covered::default(), self.tally.lines);
-        let step = ImportStep {
-            file: self.identity,
-            from_bytes: self.bytes,
-            to_bytes: self.bytes,
-            hash: self.hash,
-            lines,
-            counted: 0,
-            shards: self.importer.shards,
-            channels: &channels,
-            // Nothing is counted, so nothing that others heard matters.
-            span: (0, 0),
-            covered: &covered,
-        };
-        tracing::info!(channels = channels.len(), "covering from {} to {}", moment(from), moment(until));
-        self.commit(&step, &mut delta).await?;
-        Ok(())
-    }
+    Ok((done, stop))
 }
 
-async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
+/// Covers what lies before and behind the lines of the channels, up to where live counting is past.
+async fn cover_whole(
+    lanes: &[Lane],
+    file: &FileImport,
+    spans: &[(ChannelId, Span)],
+    young_ms: Millis,
+) -> Result<(), ImportError> {
+    let Some((from, until)) = file.importer.whole else { return Ok(()) };
+    if file.importer.dry_run {
+        return Ok(());
+    }
+    for (number, lane) in lanes.iter().enumerate() {
+        let spans: Vec<_> = spans.iter().copied().filter(|span| store::lane(span.0) == number).collect();
+        if !spans.is_empty() {
+            lane.cover_whole(&spans, (from, until.min(young_ms))).await?;
+        }
+    }
+    Ok(())
+}
+
+/// On a thread of its own.
+pub(super) async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
     joined(tokio::task::spawn_blocking(work).await)
 }
 

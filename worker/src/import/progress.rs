@@ -1,5 +1,6 @@
 //! How far an import is: a bar on a terminal, a log line now and then elsewhere.
 
+use crate::store::LANES;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use std::io::{IsTerminal, stderr};
 use std::path::Path;
@@ -21,6 +22,8 @@ pub(super) struct ProgressReport {
     began: Instant,
     said: Instant,
     lines_before: Option<u64>,
+    /// How far each lane is.
+    lanes: [u64; LANES],
 }
 
 impl ProgressReport {
@@ -34,11 +37,22 @@ impl ProgressReport {
             bar.set_prefix(name.clone());
             bar
         });
-        Self { file: name, size, read, bar, began: Instant::now(), said: Instant::now(), lines_before: None }
+        Self {
+            file: name,
+            size,
+            read,
+            bar,
+            began: Instant::now(),
+            said: Instant::now(),
+            lines_before: None,
+            lanes: [0; LANES],
+        }
     }
 
-    /// So many of the file's lines are dealt with; `earlier` of them in earlier runs.
-    pub(super) fn lines(&mut self, lines: u64, earlier: u64) {
+    /// So many of the file's lines are dealt with in a lane; `earlier` of them in earlier runs.
+    pub(super) fn lines(&mut self, lane: usize, lines: u64, earlier: u64) {
+        self.lanes[lane] = lines;
+        let lines = self.lanes.into_iter().min().unwrap_or_default().max(earlier);
         let read = self.read.load(Ordering::Relaxed).min(self.size);
         let own = lines.saturating_sub(*self.lines_before.get_or_insert(earlier));
         let seconds = self.began.elapsed().as_secs_f64().max(0.001);
@@ -60,7 +74,7 @@ impl ProgressReport {
     }
 
     /// The file is done with.
-    pub(super) fn end(self) {
+    pub(super) fn end(&self) {
         if let Some(bar) = &self.bar {
             bar.finish_and_clear();
         }

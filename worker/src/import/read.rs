@@ -9,25 +9,17 @@ use super::beginning::Reader;
 use super::chunk::{Chunk, Tally};
 use super::covered::Span;
 use super::decode::{Decoded, Format, decode};
+use super::filling::Filling;
 use super::order::{Order, Place};
-use super::recent::Recent;
 use super::records::{ReadError, Records};
-use crate::aggregate::counting::unique_chatter;
 use crate::aggregate::delta::{ChannelId, Millis};
 use crate::aggregate::uniques::AHEAD_MS;
-use clamor_chat::window;
+use crate::store::{LANES, Progress, lane};
 use clamor_chat::wire::Event;
-use rustc_hash::{FxHashMap, FxHashSet};
+use rustc_hash::FxHashMap;
 use std::io::Read;
 use tokio::sync::mpsc;
 
-/// Events of one chunk, and so of one transaction: enough that rows merge, few enough that live commits wait for less
-/// than a second and that three chunks at a time are some tens of megabytes.
-const CHUNK_EVENTS: usize = 32 * 1024;
-/// Bytes of the records of one chunk.
-const CHUNK_BYTES: u64 = 24 << 20;
-/// Records without anything to count are committed from time to time, too.
-const CHUNK_RECORDS: u64 = 16 * CHUNK_EVENTS as u64;
 /// Why reading stopped.
 #[derive(Debug)]
 pub enum Stop {
@@ -77,10 +69,8 @@ pub struct Ended {
 /// From where a file is read on, and what of it.
 #[derive(Debug, Clone, Copy)]
 pub struct From {
-    /// So much was imported before.
-    pub bytes: u64,
-    /// Its hash.
-    pub hash: u128,
+    /// So much of each lane was imported before.
+    pub lanes: [Progress; LANES],
     /// What was said from here on is too young.
     pub young_ms: Millis,
     /// Of the time before, the store does not know what was heard.
@@ -92,9 +82,9 @@ pub struct From {
 }
 
 impl Reader {
-    /// Reads to the end, or to where it must stop. Blocks.
+    /// Reads to the end, or to where it must stop, for a receiver of chunks in each lane. Blocks.
     #[must_use]
-    pub fn run(self, from: From, chunks: &mpsc::Sender<Chunk>) -> Ended {
+    pub fn run(self, from: From, chunks: &[mpsc::Sender<Chunk>]) -> Ended {
         let Self { records, format, .. } = self;
         let mut reading = Reading::new(format, from);
         let stop = reading.run(records, chunks);
@@ -108,15 +98,12 @@ struct Reading {
     format: Format,
     from: From,
     order: Order,
-    recent: Recent,
     tally: Tally,
-    chunk: Chunk,
-    chunk_bytes: u64,
-    chunk_records: u64,
+    lanes: [Filling; LANES],
+    /// What is still to be compared with what was imported before, the farthest first: lane, place, hash.
+    unchecked: Vec<(usize, u64, u128)>,
     /// Up to where the file is dealt with.
     ends: u64,
-    /// Channels that this run had events of.
-    begun: FxHashSet<ChannelId>,
     /// Logins by channel and channels by login, as the file names them.
     logins: FxHashMap<ChannelId, String>,
     channels: FxHashMap<String, ChannelId>,
@@ -124,24 +111,23 @@ struct Reading {
 
 impl Reading {
     fn new(format: Format, from: From) -> Self {
+        let places = from.lanes.iter().enumerate().map(|(lane, place)| (lane, place.bytes, place.hash));
+        let mut unchecked: Vec<_> = places.filter(|&(_, bytes, _)| bytes > 0).collect();
+        unchecked.sort_by_key(|&(_, bytes, _)| std::cmp::Reverse(bytes));
         Self {
             format,
             from,
             order: Order::default(),
-            recent: Recent::default(),
             tally: Tally::default(),
-            chunk: Chunk::default(),
-            chunk_bytes: 0,
-            chunk_records: 0,
+            lanes: from.lanes.map(|place| Filling::new(place.bytes)),
+            unchecked,
             ends: 0,
-            begun: FxHashSet::default(),
             logins: FxHashMap::default(),
             channels: FxHashMap::default(),
         }
     }
 
-    fn run(&mut self, mut records: Records<Box<dyn Read + Send>>, chunks: &mpsc::Sender<Chunk>) -> Stop {
-        let mut is_checked = self.from.bytes == 0;
+    fn run(&mut self, mut records: Records<Box<dyn Read + Send>>, chunks: &[mpsc::Sender<Chunk>]) -> Stop {
         let mut login = String::new();
         let stop = loop {
             let record = match records.next_record() {
@@ -150,14 +136,14 @@ impl Reading {
                 Err(error) => break Stop::Broken { line: self.tally.lines, error },
             };
             let (line, begins, ends, has_end) = (record.number, record.begins, record.ends, record.has_end);
-            let is_new = begins >= self.from.bytes;
+            let is_new = self.lanes.iter().any(|lane| lane.is_new(begins));
             let is_empty = record.bytes.is_empty();
             let decoded = decode(self.format, record, &mut login);
             if !has_end && !is_empty && is_new && !matches!(decoded, Ok(Decoded::Chat(_))) {
                 break Stop::Unfinished { line };
             }
             match decoded {
-                Ok(Decoded::Chat(event)) => match self.event(event, &login, is_new) {
+                Ok(Decoded::Chat(event)) => match self.event(event, &login, begins) {
                     Ok(()) => {}
                     Err(NotTaken::Bad(why)) if is_new => self.tally.bad(line, why),
                     Err(NotTaken::Bad(_)) => {}
@@ -170,51 +156,59 @@ impl Reading {
             self.tally.lines = line;
             self.tally.earlier += u64::from(!is_new);
             self.ends = ends;
-            if !is_checked && ends >= self.from.bytes {
-                if records.hash_up_to(self.from.bytes) != self.from.hash {
-                    return Stop::Changed;
-                }
-                is_checked = true;
-                self.chunk.recent = Some(std::mem::take(&mut self.recent));
+            if !self.check(&mut records) {
+                return Stop::Changed;
             }
-            self.chunk_bytes += if is_new { ends - begins } else { 0 };
-            self.chunk_records += u64::from(is_new);
-            let is_full = self.chunk.events.len() >= CHUNK_EVENTS
-                || self.chunk_bytes >= CHUNK_BYTES
-                || self.chunk_records >= CHUNK_RECORDS;
-            if is_full && !self.send(&mut records, chunks) {
-                return Stop::Cancelled;
+            for (lane, chunks) in chunks.iter().enumerate() {
+                // Nothing is added to a file before all that was imported of it is known to be in it.
+                let is_full = self.lanes[lane].is_full_after(begins, ends) && self.unchecked.is_empty();
+                if is_full && !self.send(lane, &mut records, chunks) {
+                    return Stop::Cancelled;
+                }
             }
         };
-        if !is_checked {
+        if !self.unchecked.is_empty() {
             return match stop {
                 Stop::Broken { .. } => stop,
                 _ => Stop::Shorter { bytes: self.ends },
             };
         }
-        if self.ends > self.from.bytes && self.chunk_records > 0 && !self.send(&mut records, chunks) {
-            return Stop::Cancelled;
+        for (lane, chunks) in chunks.iter().enumerate() {
+            if !self.send(lane, &mut records, chunks) {
+                return Stop::Cancelled;
+            }
         }
         stop
     }
 
-    /// Hands the chunk over; false: nobody wants it.
-    fn send(&mut self, records: &mut Records<Box<dyn Read + Send>>, chunks: &mpsc::Sender<Chunk>) -> bool {
-        let mut chunk = std::mem::take(&mut self.chunk);
-        (self.chunk_bytes, self.chunk_records) = (0, 0);
-        chunk.bytes = self.ends.max(self.from.bytes);
-        chunk.hash = records.hash_up_to(chunk.bytes);
-        chunk.tally = self.tally.clone();
-        chunks.blocking_send(chunk).is_ok()
+    /// Compares what is read with what was imported before, as far as it goes; false: it is not the same.
+    fn check(&mut self, records: &mut Records<Box<dyn Read + Send>>) -> bool {
+        while let Some(&(lane, bytes, hash)) = self.unchecked.last()
+            && self.ends >= bytes
+        {
+            if records.hash_up_to(bytes) != hash {
+                return false;
+            }
+            self.lanes[lane].begin();
+            self.unchecked.pop();
+        }
+        true
+    }
+
+    /// Hands over what is new to the lane; false: nobody wants it.
+    fn send(&mut self, lane: usize, records: &mut Records<Box<dyn Read + Send>>, chunks: &mpsc::Sender<Chunk>) -> bool {
+        let chunk = self.lanes[lane].take(self.ends, records.hash_up_to(self.ends), &self.tally);
+        chunk.is_none_or(|chunk| chunks.blocking_send(chunk).is_ok())
     }
 
     /// Takes an event: into the chunk where it is new.
-    fn event(&mut self, mut event: Event, login: &str, is_new: bool) -> Result<(), NotTaken> {
+    fn event(&mut self, mut event: Event, login: &str, begins: u64) -> Result<(), NotTaken> {
         if event.channel_id == 0 {
             let named = self.channels.get(login).copied();
             event.channel_id = named.ok_or_else(|| NotTaken::Bad("no channel (room-id)".to_owned()))?;
         }
-        let (channel_id, at_ms) = (event.channel_id, event.sent_at_ms);
+        let (channel_id, at_ms, lane) = (event.channel_id, event.sent_at_ms, lane(event.channel_id));
+        let is_new = self.lanes[lane].is_new(begins);
         if at_ms > self.from.now_ms + AHEAD_MS {
             return Err(NotTaken::Bad("it lies in the future (tmi-sent-ts)".to_owned()));
         }
@@ -230,32 +224,18 @@ impl Reading {
             self.tally.forgotten += u64::from(is_new);
             return Ok(());
         }
-        let before = if is_new && !self.begun.contains(&channel_id) { self.order.span(channel_id) } else { None };
+        let lane = &mut self.lanes[lane];
+        let before = if is_new && !lane.has_begun(channel_id) { self.order.span(channel_id) } else { None };
         match self.order.place(channel_id, at_ms, event.key()) {
             Place::New if is_new => {
-                if self.begun.insert(channel_id) {
-                    self.chunk.since_ms.insert(channel_id, before.map_or(at_ms, |(_, newest)| newest));
-                }
                 self.tally.events += 1;
-                self.push(event);
+                lane.push(event, before.map(|(_, newest)| newest));
             }
-            Place::New => {
-                let chatter = unique_chatter(&event);
-                if chatter != 0 {
-                    self.recent.add(channel_id, window::minute(at_ms), [chatter]);
-                }
-            }
+            Place::New => lane.remember(&event),
             Place::Repeated => self.tally.repeated += u64::from(is_new),
             Place::Behind => self.tally.behind += u64::from(is_new),
         }
         Ok(())
-    }
-
-    fn push(&mut self, event: Event) {
-        let at_ms = event.sent_at_ms;
-        let Chunk { events, span, .. } = &mut self.chunk;
-        *span = if events.is_empty() { (at_ms, at_ms + 1) } else { (span.0.min(at_ms), span.1.max(at_ms + 1)) };
-        events.push(event);
     }
 
     /// Notes what the channel is called.
@@ -265,7 +245,7 @@ impl Reading {
         }
         self.logins.insert(channel_id, login.to_owned());
         self.channels.insert(login.to_owned(), channel_id);
-        self.chunk.logins.insert(channel_id, (login.to_owned(), at_ms));
+        self.lanes[lane(channel_id)].name(channel_id, login, at_ms);
     }
 }
 

@@ -12,9 +12,11 @@ use crate::config::BusArgs;
 use crate::process::Process;
 use crate::retry;
 use crate::roles::{connect_bus, connect_store};
-use crate::store::{Claim, Class, CommitError, ImportLock, Store, StoreConfig, StoreError};
+use crate::store::{Claim, Class, CommitError, ImportLock, LANES, Store, StoreConfig, StoreError};
 use anyhow::{Result, bail};
+use futures::future::try_join_all;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 
@@ -42,8 +44,8 @@ pub async fn run(args: ImportArgs) -> Result<()> {
     let Some(phrases) = phrases(&process, manifests, plan, &bus, shards).await? else { return Ok(()) };
     let Some(lock) = lock(&process, &store, dry_run).await? else { return Ok(()) };
     let whole = whole_channel.map(|WholeChannel(span)| span);
-    let importer =
-        Importer { store: store.clone(), shards, whole, phrases, dry_run, shutdown: process.shutdown.clone() };
+    let shutdown = process.shutdown.clone();
+    let importer = Arc::new(Importer { store: store.clone(), shards, whole, phrases, dry_run, shutdown });
     let failed = import_all(&importer, &files).await?;
     if !dry_run {
         let (owner, shutdown) = (rand::random(), &process.shutdown);
@@ -60,7 +62,7 @@ pub async fn run(args: ImportArgs) -> Result<()> {
 }
 
 /// Imports one after the other. A bad file does not keep the others; how many there were, and the first one's error.
-async fn import_all(importer: &Importer, files: &[PathBuf]) -> Result<Option<(usize, ImportError)>, ImportError> {
+async fn import_all(importer: &Arc<Importer>, files: &[PathBuf]) -> Result<Option<(usize, ImportError)>, ImportError> {
     let mut failed: Option<(usize, ImportError)> = None;
     for file in files {
         if importer.shutdown.is_cancelled() {
@@ -165,22 +167,32 @@ async fn lock(process: &Process, store: &Store, dry_run: bool) -> Result<Option<
 
 /// Sums the windows that have ended, where no aggregator does.
 async fn sum_up(store: &Store, shards: u16, owner: u64, shutdown: &CancellationToken) -> Result<(), StoreError> {
-    for shard in 0..shards {
-        let Some(claim) = claim(store, shard, owner, shutdown).await? else { return Ok(()) };
-        loop {
-            match store.roll_up(&claim, now_ms()).await {
-                Ok(0) | Err(CommitError::Fenced) => break,
-                Ok(_) if shutdown.is_cancelled() => break,
-                Ok(windows) => {
-                    tracing::debug!(shard, windows, "summed windows");
-                    store.renew(&claim).await?;
-                }
-                Err(CommitError::Unavailable(error)) => return Err(error),
-            }
+    let all: Vec<u16> = (0..shards).collect();
+    for some in all.chunks(LANES) {
+        let summed = try_join_all(some.iter().map(|&shard| sum_up_shard(store, shard, owner, shutdown))).await?;
+        if summed.contains(&false) {
+            break;
         }
-        store.release(&claim).await?;
     }
     Ok(())
+}
+
+/// The same for a shard; false: an aggregator does, or told to stop.
+async fn sum_up_shard(store: &Store, shard: u16, owner: u64, shutdown: &CancellationToken) -> Result<bool, StoreError> {
+    let Some(claim) = claim(store, shard, owner, shutdown).await? else { return Ok(false) };
+    loop {
+        match store.roll_up(&claim, now_ms()).await {
+            Ok(0) | Err(CommitError::Fenced) => break,
+            Ok(_) if shutdown.is_cancelled() => break,
+            Ok(windows) => {
+                tracing::debug!(shard, windows, "summed windows");
+                store.renew(&claim).await?;
+            }
+            Err(CommitError::Unavailable(error)) => return Err(error),
+        }
+    }
+    store.release(&claim).await?;
+    Ok(true)
 }
 
 /// The shard; none: an aggregator has it, or told to stop. An importer that was killed here may still seem to own it, until

@@ -7,6 +7,7 @@ use super::value::{Key, Stamp, sequence, text};
 use crate::aggregate::dedupe::horizon_start;
 use crate::aggregate::delta::{ChannelId, Group, Millis};
 use crate::import::covered::{Covered, Span};
+use clamor_chat::shard::bucket;
 use sqlx::Postgres;
 use sqlx::pool::PoolConnection;
 use sqlx::postgres::PgConnection;
@@ -15,7 +16,16 @@ use sqlx::{query, query_as, query_scalar};
 /// Postgres's own name of an import's lock: one at a time, as two would only undo each other's look at coverage.
 const LOCK: &str = "SELECT pg_try_advisory_lock(hashtextextended('clamor import into ' || current_schema(), 0))";
 
-/// How far a file is imported.
+/// How many parts a file's channels are in, each with a place of its own in the file.
+pub const LANES: usize = 2;
+
+/// The lane of a channel. Channels of one shard are in one lane, where there is more than one shard.
+#[must_use]
+pub fn lane(channel_id: ChannelId) -> usize {
+    usize::from(bucket(channel_id)) % LANES
+}
+
+/// How far a lane of a file is imported.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Progress {
     /// Bytes of its content.
@@ -24,7 +34,7 @@ pub struct Progress {
     pub hash: u128,
     /// Lines in them.
     pub lines: u64,
-    /// Events of those that were counted.
+    /// Events of the lane that were counted.
     pub counted: u64,
 }
 
@@ -76,24 +86,30 @@ impl Store {
         Ok(locked.then(|| ImportLock(connection)))
     }
 
-    /// How far the file is imported; none: it never was.
+    /// How far the file's lanes are imported.
     ///
     /// # Errors
     /// The database cannot be used now.
-    pub async fn import_progress(&self, file: u64) -> Result<Option<Progress>, StoreError> {
+    pub async fn import_progress(&self, file: u64) -> Result<[Progress; LANES], StoreError> {
         let mut connection = self.acquire().await?;
-        let row: Option<(i64, Key, i64, i64)> =
-            query_as("SELECT bytes, hash, lines, counted FROM import_file WHERE file = $1")
+        let rows: Vec<(i16, i64, Key, i64, i64)> =
+            query_as("SELECT lane, bytes, hash, lines, counted FROM import_place WHERE file = $1")
                 .bind(file.cast_signed())
-                .fetch_optional(&mut *connection)
+                .fetch_all(&mut *connection)
                 .await
                 .trying("read how far a file is imported")?;
-        Ok(row.map(|(bytes, hash, lines, counted)| Progress {
-            bytes: bytes.cast_unsigned(),
-            hash: hash.0,
-            lines: lines.cast_unsigned(),
-            counted: counted.cast_unsigned(),
-        }))
+        let mut lanes = [Progress::default(); LANES];
+        for (lane, bytes, hash, lines, counted) in rows {
+            if let Some(progress) = usize::try_from(lane).ok().and_then(|lane| lanes.get_mut(lane)) {
+                *progress = Progress {
+                    bytes: bytes.cast_unsigned(),
+                    hash: hash.0,
+                    lines: lines.cast_unsigned(),
+                    counted: counted.cast_unsigned(),
+                };
+            }
+        }
+        Ok(lanes)
     }
 
     /// Notes that an import of the file begins or goes on.
@@ -103,14 +119,18 @@ impl Store {
     pub async fn begin_import(&self, file: u64, name: &str, whole: Option<Span>) -> Result<(), StoreError> {
         let mut connection = self.acquire().await?;
         query(
-            "INSERT INTO import_file AS t (file, name, hash, whole_from, whole_until) VALUES ($1, $2, $3, $4, $5) \
-             ON CONFLICT (file) DO UPDATE SET name = excluded.name",
+            "WITH file AS (\
+                INSERT INTO import_file AS t (file, name, whole_from, whole_until) VALUES ($1, $2, $3, $4) \
+                ON CONFLICT (file) DO UPDATE SET name = excluded.name RETURNING t.file\
+             ) \
+             INSERT INTO import_place (file, lane, hash) SELECT f.file, l.lane, $5 FROM file f, (VALUES (0), (1)) AS l (lane) \
+             ON CONFLICT DO NOTHING",
         )
         .bind(file.cast_signed())
         .bind(text(name).into_owned())
-        .bind(Key(0))
         .bind(whole.map(|(from, _)| Stamp::saturating(from)))
         .bind(whole.map(|(_, until)| Stamp::saturating(until)))
+        .bind(Key(0))
         .execute(&mut *connection)
         .await
         .trying("begin an import")?;

@@ -1,7 +1,7 @@
 //! The transaction of an import: its place in the file, the shards' rows locked, coverage read again, the counts, COMMIT.
 //!
 //! Invariants:
-//! - The file's place moves in the transaction of its counts, or not at all.
+//! - A lane's place in the file moves in the transaction of its counts, or not at all.
 //! - All groups of the shards that it touches are locked, in the order in which retention and claims lock them: no live
 //!   commit is under way, and the coverage that is read after that is what the counts rest on. Where it is not what they
 //!   were made with, nothing is written.
@@ -60,6 +60,8 @@ pub struct MinuteChatters {
 pub struct ImportStep<'a> {
     /// The file.
     pub file: u64,
+    /// Which part of its channels.
+    pub lane: usize,
     /// Its place before.
     pub from_bytes: u64,
     /// Its place after.
@@ -81,6 +83,10 @@ pub struct ImportStep<'a> {
 }
 
 impl ImportStep<'_> {
+    fn lane(&self) -> i16 {
+        i16::try_from(self.lane).unwrap_or(i16::MAX)
+    }
+
     fn shard_of(&self, channel_id: ChannelId) -> i16 {
         shard(channel_id, self.shards).cast_signed()
     }
@@ -98,7 +104,7 @@ pub enum ImportOutcome {
     Committed(Committed),
     /// Others have heard something else by now: count again with this.
     Covered(Covered),
-    /// Another process has moved the file's place.
+    /// Another process has moved the lane's place.
     Elsewhere,
 }
 
@@ -164,14 +170,15 @@ impl Counts for FileCounts<'_> {
         Prepared { context, late: Tally::default(), writes }
     }
 
-    /// Moves the file's place, and locks the shards.
+    /// Moves the lane's place in the file, and locks the shards.
     async fn move_on(&self, connection: &mut PgConnection) -> Result<Result<i32, Place>, StoreError> {
         let step = self.step;
         let pid: Option<i32> = query_scalar(
-            "UPDATE import_file SET bytes = $3, hash = $4, lines = $5, counted = counted + $6, committed_at = now() \
-             WHERE file = $1 AND bytes = $2 RETURNING pg_backend_pid()",
+            "UPDATE import_place SET bytes = $4, hash = $5, lines = $6, counted = counted + $7, committed_at = now() \
+             WHERE file = $1 AND lane = $2 AND bytes = $3 RETURNING pg_backend_pid()",
         )
         .bind(step.file.cast_signed())
+        .bind(step.lane())
         .bind(sequence(step.from_bytes))
         .bind(sequence(step.to_bytes))
         .bind(Key(step.hash))
@@ -195,8 +202,9 @@ impl Counts for FileCounts<'_> {
     }
 
     async fn place(&self, connection: &mut PgConnection) -> Result<Place, StoreError> {
-        let bytes: i64 = query_scalar("SELECT bytes FROM import_file WHERE file = $1 FOR UPDATE")
+        let bytes: i64 = query_scalar("SELECT bytes FROM import_place WHERE file = $1 AND lane = $2 FOR UPDATE")
             .bind(self.step.file.cast_signed())
+            .bind(self.step.lane())
             .fetch_one(connection)
             .await
             .trying("read how far a file is imported")?;

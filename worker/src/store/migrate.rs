@@ -10,7 +10,7 @@ use sqlx::postgres::PgConnection;
 use sqlx::{ConnectOptions, Connection, Executor, SqlSafeStr, query, query_scalar};
 
 /// All migrations, oldest first. A file that has been released never changes.
-const MIGRATIONS: [(i64, &str, &str); 8] = [
+const MIGRATIONS: [(i64, &str, &str); 9] = [
     (1, "dictionaries", include_str!("../../migrations/0001_dictionaries.sql")),
     (2, "counters", include_str!("../../migrations/0002_counters.sql")),
     (3, "shards", include_str!("../../migrations/0003_shards.sql")),
@@ -19,6 +19,7 @@ const MIGRATIONS: [(i64, &str, &str); 8] = [
     (6, "import", include_str!("../../migrations/0006_import.sql")),
     (7, "uncovered lines", include_str!("../../migrations/0007_uncovered_lines.sql")),
     (8, "heard for ever", include_str!("../../migrations/0008_heard_for_ever.sql")),
+    (9, "import lanes", include_str!("../../migrations/0009_import_lanes.sql")),
 ];
 
 fn newest() -> i64 {

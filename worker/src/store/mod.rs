@@ -36,7 +36,7 @@ mod write;
 pub use commit::{Committed, Flush};
 pub use connect::{Store, StoreConfig};
 pub use error::{Class, CommitError, StoreError};
-pub use import::{ImportLock, KeptFrom, Progress};
+pub use import::{ImportLock, KeptFrom, LANES, Progress, lane};
 pub use import_commit::{ImportDelta, ImportOutcome, ImportStep, MinuteChatters};
 pub use lease::{Claim, FairShare, LEASE};
 pub use retention::Retention;

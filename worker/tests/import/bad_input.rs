@@ -27,7 +27,7 @@ async fn what_is_not_chat_is_refused_at_its_beginning_and_other_files_go_on() {
     assert!(!run.success && run.said.contains("not standard input"), "{}", run.said);
     let run = store.import(&["/nonexistent/file"]).await;
     assert!(!run.success && run.said.contains("failed to read /nonexistent/file"), "{}", run.said);
-    assert_eq!(store.number("SELECT count(*) FROM import_file").await, 1);
+    assert_eq!(store.number("SELECT count(*) FROM import").await, 1);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -71,7 +71,7 @@ async fn of_a_truncated_file_what_came_before_is_in_and_the_whole_one_adds_the_r
         let file = store.file(name, &packed[..packed.len() * 2 / 3]);
         let run = store.import(&[file.to_str().unwrap()]).await;
         let counted = store.number(MESSAGES).await;
-        let lines = store.number("SELECT lines FROM import_file").await;
+        let lines = store.number("SELECT lines FROM import").await;
         assert!(!run.success && run.said.contains(&format!("beyond line {lines}: it is cut off")), "{}", run.said);
         assert!((1..3_000).contains(&counted), "{counted}");
         let again = store.import(&[file.to_str().unwrap()]).await;

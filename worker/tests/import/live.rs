@@ -261,4 +261,4 @@ async fn an_import_beside_an_aggregator_that_has_long_been_at_rest_ends_and_leav
     assert_eq!(live.store.number("SELECT sum(messages)::bigint FROM channel_day").await, 400);
 }
 
-const IMPORTED: &str = "SELECT coalesce(max(bytes), 0) FROM import_file";
+const IMPORTED: &str = "SELECT coalesce(max(bytes), 0) FROM import";

@@ -16,7 +16,7 @@ async fn a_file_twice_changes_nothing_however_it_is_packed() {
         assert!(run.said.contains("0 lines") && run.said.contains("400 lines were imported before"), "{}", run.said);
         assert_same(&store.everything().await, &once);
     }
-    assert_eq!(store.number("SELECT count(*) FROM import_file").await, 1);
+    assert_eq!(store.number("SELECT count(*) FROM import").await, 1);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -59,7 +59,7 @@ async fn killed_anywhere_and_run_again_is_run_once() {
     let text = chat(seed, HOUR_MS, 100_000);
     let file = killed.file("chat.irc.gz", gzip(text.as_bytes()));
     let argument = file.to_str().unwrap();
-    let mut hit = 0;
+    let (mut hit, mut apart) = (0, false);
     for _ in 0..3 {
         let before = progress(&killed).await;
         let process = killed.start(&[argument]);
@@ -73,9 +73,11 @@ async fn killed_anywhere_and_run_again_is_run_once() {
         process.kill9().await;
         let stands = progress(&killed).await;
         hit += u32::from(0 < stands && stands < text.len() as i64);
+        apart |= stands > 0 && killed.number("SELECT count(DISTINCT bytes) FROM import_place").await == 2;
         println!("killed at {stands} of {} bytes", text.len());
     }
     assert!(hit > 0, "no kill came in the middle");
+    assert!(apart, "no kill left the lanes at different places");
     let run = killed.import_file(&file).await;
     println!("{}", run.said);
     assert_eq!(progress(&killed).await, text.len() as i64);
@@ -85,11 +87,9 @@ async fn killed_anywhere_and_run_again_is_run_once() {
 }
 
 async fn progress(store: &Store) -> i64 {
-    let made: bool = sqlx::query_scalar("SELECT to_regclass('clamor.import_file') IS NOT NULL")
-        .fetch_one(&store.pool)
-        .await
-        .unwrap();
-    if made { store.number("SELECT max(bytes) FROM import_file").await } else { 0 }
+    let made: bool =
+        sqlx::query_scalar("SELECT to_regclass('clamor.import') IS NOT NULL").fetch_one(&store.pool).await.unwrap();
+    if made { store.number("SELECT max(bytes) FROM import").await } else { 0 }
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -133,13 +133,13 @@ async fn a_file_that_is_whole_for_a_time_covers_all_of_it_and_nothing_else() {
 async fn a_dry_run_says_what_it_would_add_and_changes_nothing() {
     let store = Store::new().await;
     store.import_file(&store.file("first", line(CHANNEL, 1, HOUR_MS, 1, "x") + "\n")).await;
-    let before = (store.everything().await, store.texts("SELECT t::text FROM import_file t").await);
+    let before = (store.everything().await, store.texts("SELECT t::text FROM import t").await);
     let file = store.file("sample.irc", SAMPLE);
     let run = store.import(&["--dry-run", file.to_str().unwrap()]).await;
     for part in ["400 would be counted", "from 2024-01-06T16:19:44.095Z", "nymn", "400\n"] {
         assert!(run.success && run.said.contains(part), "{part}: {}", run.said);
     }
-    let after = (store.everything().await, store.texts("SELECT t::text FROM import_file t").await);
+    let after = (store.everything().await, store.texts("SELECT t::text FROM import t").await);
     assert_same(&after.0, &before.0);
     assert_eq!(after.1, before.1);
 }

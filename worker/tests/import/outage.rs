@@ -39,7 +39,7 @@ impl Scene {
 
     /// The import is in the midst of it: something is committed, and a transaction is open.
     async fn in_a_transaction(&self, import: &Process) {
-        const OPEN: &str = "SELECT count(*) FROM pg_stat_activity, import_file
+        const OPEN: &str = "SELECT count(*) FROM pg_stat_activity, import
             WHERE application_name = 'clamor-import' AND xact_start IS NOT NULL AND query LIKE 'INSERT%' AND bytes > 0";
         eventually("the import is in a transaction", LIMIT, async || {
             assert!(import.status().is_none(), "{}", import.log_tail());
@@ -131,4 +131,4 @@ async fn says(import: &Process, words: &str) {
     .await;
 }
 
-const PLACE: &str = "SELECT bytes FROM import_file";
+const PLACE: &str = "SELECT bytes FROM import";

@@ -42,6 +42,7 @@ async fn an_import_s_step_that_is_tried_again_after_it_came_through_is_counted_o
     let covered = Covered::default();
     let step = ImportStep {
         file: 9,
+        lane: 1,
         from_bytes: 0,
         to_bytes: 100,
         hash: 1,
