@@ -56,7 +56,7 @@ lint: ## Check format and lints only
 	@$(RUST) cargo fmt --all --check && cargo clippy --workspace --all-targets --profile $(CARGO_PROFILE) -- -D warnings
 
 bench: ## Measure every budget against its bar (NAMES="latency bus": only these; NAMES=growth: whether anything grows); writes target/bench.json
-	@tools/install.sh run
+	@tools/install.sh test
 	@$(RUST) cargo build --release --workspace --bins
 	@target/release/clamor-bench --json target/bench.json $(NAMES)
 

@@ -11,8 +11,10 @@ pub mod fleet;
 pub mod growth;
 pub mod import;
 pub mod latency;
+pub mod operator;
 pub mod phrases;
 pub mod pipeline;
+pub mod placing;
 pub mod publish;
 pub mod state;
 
@@ -51,6 +53,7 @@ pub fn measurements() -> Vec<Measurement> {
     vec![
         measurement!("counting", "aggregation without SQL on one thread", async { counting::speed() }),
         measurement!("phrases", "recorded messages against 10,000 patterns", async { phrases::cost() }),
+        measurement!("plan", "the planner's plan() of 10,000 channels on 50 slots", async { placing::time() }),
         measurement!("publish", "flooded sockets to acknowledged publishes, on one thread", publish::speed()),
         measurement!("joined", "2,000 and 10,000 channels joined", channels::joined()),
         measurement!("rest", "a pipeline in which nobody speaks, three and a half minutes", channels::rest()),
@@ -59,6 +62,7 @@ pub fn measurements() -> Vec<Measurement> {
         measurement!("bus", "3.6 million waiting messages into Postgres", pipeline::bus()),
         measurement!("import", "2 million lines from a file, and again where all is covered", import::speed()),
         measurement!("state", "the aggregation's memory after ten minutes at 2,000 and at 60,000/s", state::memory()),
+        measurement!("operator", "10,000 TrackedChannels on a real API server", operator::operator()),
         Measurement {
             only_by_name: true,
             ..measurement!(
