@@ -56,8 +56,11 @@ impl<'a> Board<'a> {
     fn keep(&mut self, current: &Placement) {
         for (index, item) in self.items.iter().enumerate() {
             let Some(now) = current.get(item.login) else { continue };
-            let mut kept: Vec<usize> = (0..self.slots.len()).filter(|slot| now.contains(self.slots[*slot])).collect();
-            kept.sort_by_key(|slot| Reverse(self.score(index, *slot)));
+            // The slots are sorted.
+            let mut kept: Vec<usize> = now.iter().filter_map(|slot| self.slots.binary_search(&slot).ok()).collect();
+            if kept.len() > 1 {
+                kept.sort_by_key(|slot| Reverse(self.score(index, *slot)));
+            }
             kept.truncate(copies(item, self.slots.len()));
             for slot in kept {
                 self.put(index, slot);
@@ -85,6 +88,9 @@ impl<'a> Board<'a> {
     }
 
     fn relieve_slot(&mut self, slot: usize) -> bool {
+        if !self.is_overfull(slot) {
+            return false;
+        }
         let mut moved = false;
         let places = self.places.iter().enumerate();
         let mut here: Vec<usize> =

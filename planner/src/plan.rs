@@ -11,7 +11,7 @@ use crate::placement::{Item, Placement, place};
 use clamor_bus::assignment::{AssignedChannel, Assignment};
 use clamor_bus::report::{ChannelReport, Report};
 use clamor_bus::set::{Plan as ShardPlan, WantedChannel};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 /// What hearing a channel costs at no messages at all, in messages per minute: JOINs, pings and coverage.
 const JOIN_COST: u64 = 60;
@@ -91,8 +91,8 @@ fn held(observed: &Observed<'_>) -> BTreeMap<String, BTreeSet<String>> {
 }
 
 /// Messages per minute by login, the largest that any instance reports.
-fn rates(reports: &[Seen]) -> BTreeMap<&str, u32> {
-    let mut rates = BTreeMap::new();
+fn rates(reports: &[Seen]) -> HashMap<&str, u32> {
+    let mut rates = HashMap::new();
     for channel in reports.iter().flat_map(|seen| &seen.report.channels) {
         let rate: &mut u32 = rates.entry(channel.login.as_str()).or_default();
         *rate = (*rate).max(whole(channel.messages_per_minute));
@@ -113,7 +113,7 @@ fn weight(rate: u32) -> u64 {
 fn placement(
     observed: &Observed<'_>,
     held: &BTreeMap<String, BTreeSet<String>>,
-    rates: &BTreeMap<&str, u32>,
+    rates: &HashMap<&str, u32>,
 ) -> Placement {
     let mut current = Placement::new();
     for (slot, logins) in held {
@@ -144,7 +144,7 @@ fn assignments(
     observed: &Observed<'_>,
     held: &BTreeMap<String, BTreeSet<String>>,
     placed: &Placement,
-    rates: &BTreeMap<&str, u32>,
+    rates: &HashMap<&str, u32>,
 ) -> BTreeMap<String, Assignment> {
     let heard = heard(observed.reports);
     let slots = observed.slots.iter().chain(held.keys()).chain(placed.values().flatten());
@@ -176,7 +176,7 @@ fn assignments(
 }
 
 /// (slot, login) of all that a running instance reads or knows that it can't.
-fn heard(reports: &[Seen]) -> BTreeSet<(&str, &str)> {
+fn heard(reports: &[Seen]) -> HashSet<(&str, &str)> {
     let speaking = reports.iter().filter(|seen| seen.fresh && !seen.report.draining);
     speaking
         .flat_map(|seen| {
@@ -191,12 +191,7 @@ fn differs(now: Option<&Assignment>, list: &BTreeSet<&String>) -> bool {
     now.is_none_or(|now| !now.channels.iter().map(|channel| &channel.login).eq(list.iter().copied()))
 }
 
-fn assignment(
-    observed: &Observed<'_>,
-    slot: &str,
-    list: &BTreeSet<&String>,
-    rates: &BTreeMap<&str, u32>,
-) -> Assignment {
+fn assignment(observed: &Observed<'_>, slot: &str, list: &BTreeSet<&String>, rates: &HashMap<&str, u32>) -> Assignment {
     let assigned = observed.assigned.get(slot).map_or(0, |assignment| assignment.revision);
     // After the loss of the bucket its instances still follow a revision; growing past it keeps "newer" meaningful.
     let followed = observed.reports.iter().filter(|seen| seen.report.slot == slot);
@@ -211,6 +206,7 @@ fn assignment(
 /// The wanted channels of each shard, by id.
 fn wanted(observed: &Observed<'_>) -> Vec<Vec<WantedChannel>> {
     let ids = ids(observed);
+    let since: HashMap<u64, u64> = observed.last.iter().flatten().flat_map(|plan| &plan.wanted).map(since).collect();
     let mut shards: Vec<BTreeMap<u64, WantedChannel>> = vec![BTreeMap::new(); observed.last.len()];
     for (login, channel) in observed.desired.active() {
         let Some(&channel_id) = ids.get(login.as_str()) else {
@@ -218,13 +214,12 @@ fn wanted(observed: &Observed<'_>) -> Vec<Vec<WantedChannel>> {
         };
         let shard = shard(channel_id, observed.last.len());
         let Some(wanted) = shards.get_mut(shard) else { continue };
-        let before = observed.last[shard].as_ref().and_then(|plan| find(plan, channel_id));
         let asked = observed.asked_ms.get(login).copied().unwrap_or(observed.now_ms);
         wanted.entry(channel_id).or_insert_with(|| WantedChannel {
             channel_id,
             login: login.clone(),
             labels: channel.labels.clone(),
-            since_ms: before.map_or(asked, |before| before.since_ms),
+            since_ms: since.get(&channel_id).copied().unwrap_or(asked),
         });
     }
     shards.into_iter().map(|wanted| wanted.into_values().collect()).collect()
@@ -234,13 +229,13 @@ fn shard(channel_id: u64, shards: usize) -> usize {
     usize::from(clamor_chat::shard::shard(channel_id, u16::try_from(shards).unwrap_or(256)))
 }
 
-fn find(plan: &ShardPlan, channel_id: u64) -> Option<&WantedChannel> {
-    plan.wanted.iter().find(|wanted| wanted.channel_id == channel_id)
+fn since(wanted: &WantedChannel) -> (u64, u64) {
+    (wanted.channel_id, wanted.since_ms)
 }
 
 /// Login → id. The newest report wins; a login that nobody reports now keeps the id of the last plan.
-fn ids<'a>(observed: &Observed<'a>) -> BTreeMap<&'a str, u64> {
-    let mut ids = BTreeMap::new();
+fn ids<'a>(observed: &Observed<'a>) -> HashMap<&'a str, u64> {
+    let mut ids = HashMap::new();
     for wanted in observed.last.iter().flatten().flat_map(|plan| &plan.wanted) {
         ids.insert(wanted.login.as_str(), wanted.channel_id);
     }
