@@ -4,6 +4,9 @@
 
 mod channels;
 mod faults;
+#[path = "../helm/mod.rs"]
+mod helm;
 mod leadership;
+mod outcome;
 mod pipelines;
 mod world;
