@@ -8,5 +8,6 @@ mod faults;
 mod helm;
 mod leadership;
 mod outcome;
+mod permissions;
 mod pipelines;
 mod world;

@@ -4,8 +4,10 @@
 //! that is refused for want of a right fails it.
 
 use crate::helm::template;
-use clamor_testkit::kube::{AuditEntry, AuditMark, Cluster, FaultyWay, Identity};
-use clamor_testkit::{Needs, Servers, SimulatorOptions, SimulatorProcess, WorkerOptions, WorkerProcess, eventually};
+use clamor_testkit::kube::{AuditEntry, AuditMark, Cluster, ControlPlane, FaultyWay, Identity};
+use clamor_testkit::{
+    NatsAuth, Needs, Servers, SimulatorOptions, SimulatorProcess, WorkerOptions, WorkerProcess, eventually,
+};
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::Event;
 use kube::Api;
@@ -16,6 +18,8 @@ use std::time::Duration;
 /// Others build and test on the machine, too.
 pub(crate) const LIMIT: Duration = Duration::from_secs(60);
 const CHANNELS: u64 = 40;
+/// In the servers' folder, where NATS asks for a login.
+const OPERATOR_PASSWORD: &str = "operator-password";
 
 pub(crate) struct World {
     pub(crate) operator: WorkerProcess,
@@ -42,11 +46,31 @@ impl World {
         (world, way.unwrap())
     }
 
+    /// The same on a NATS that lets in only whom the block for this pipeline does, among them `operator` with this
+    /// password; and with a database.
+    pub(crate) async fn start_with_logins(password: &str, block: impl FnOnce(&str) -> String) -> Self {
+        let cluster = Cluster::shared().await.unwrap();
+        let block = block(&on_bus(&cluster));
+        let servers = Servers::start_with(Needs::Both, |nats, _| nats.auth = NatsAuth::Block(block)).await.unwrap();
+        std::fs::write(servers.folder().join(OPERATOR_PASSWORD), password).unwrap();
+        Self::start_in(cluster, servers, async |cluster| cluster.kubeconfig_of(&account(cluster)).await.unwrap()).await
+    }
+
+    /// The same in a control plane of the test's own.
+    pub(crate) async fn start_at(plane: &ControlPlane) -> Self {
+        let servers = Servers::start_with(Needs::Nats, |_, _| {}).await.unwrap();
+        let cluster = plane.cluster().await.unwrap();
+        Self::start_in(cluster, servers, async |cluster| cluster.kubeconfig_of(&account(cluster)).await.unwrap()).await
+    }
+
     async fn start_on(kubeconfig: impl AsyncFnOnce(&Cluster) -> PathBuf) -> Self {
         let servers = Servers::start_with(Needs::Nats, |_, _| {}).await.unwrap();
+        Self::start_in(Cluster::shared().await.unwrap(), servers, kubeconfig).await
+    }
+
+    async fn start_in(cluster: Cluster, servers: Servers, kubeconfig: impl AsyncFnOnce(&Cluster) -> PathBuf) -> Self {
         let options = SimulatorOptions::new(servers.folder()).program(program("clamor-simulator"));
         let simulator = SimulatorProcess::start(options.flag("--channels", &CHANNELS)).await.unwrap();
-        let cluster = Cluster::shared().await.unwrap();
         cluster.apply(&rights(cluster.namespace())).await.unwrap();
         let began = cluster.audit_mark().await.unwrap();
         let kubeconfig = kubeconfig(&cluster).await;
@@ -142,14 +166,24 @@ impl World {
 
     /// What the pipeline `main` is called on the bus.
     pub(crate) fn on_bus(&self) -> String {
-        format!("test_{}_main", self.cluster.namespace())
+        on_bus(&self.cluster)
     }
 
     /// A worker in a slot of the pipeline `main`.
     pub(crate) fn ingest(&self, slot: &str) -> WorkerProcess {
-        let options =
-            WorkerOptions::ingest(program("clamor-worker").to_str().unwrap(), slot, &self.servers, &self.simulator);
-        WorkerProcess::start(options.env("PIPELINE", self.on_bus())).unwrap()
+        WorkerProcess::start(self.ingest_options(slot)).unwrap()
+    }
+
+    pub(crate) fn ingest_options(&self, slot: &str) -> WorkerOptions {
+        let program = program("clamor-worker");
+        let options = WorkerOptions::ingest(program.to_str().unwrap(), slot, &self.servers, &self.simulator);
+        options.env("PIPELINE", self.on_bus())
+    }
+
+    /// An aggregator of the pipeline `main`.
+    pub(crate) fn aggregate_options(&self) -> WorkerOptions {
+        let program = program("clamor-worker");
+        WorkerOptions::aggregate(program.to_str().unwrap(), "0", &self.servers).env("PIPELINE", self.on_bus())
     }
 
     /// The logins that somebody has joined.
@@ -210,6 +244,11 @@ impl Drop for World {
     }
 }
 
+/// What the pipeline `main` is called on the bus.
+fn on_bus(cluster: &Cluster) -> String {
+    format!("test_{}_main", cluster.namespace())
+}
+
 /// Who the operator is.
 fn account(cluster: &Cluster) -> Identity {
     Identity::service_account(cluster.namespace(), "clamor-operator")
@@ -249,8 +288,14 @@ pub(crate) async fn operator(cluster: &Cluster, servers: &Servers, name: &str) -
 
 fn start_with(cluster: &Cluster, servers: &Servers, name: &str, kubeconfig: &Path) -> WorkerProcess {
     let config = servers.folder().join("operator.yaml");
+    let password = servers.folder().join(OPERATOR_PASSWORD);
+    let login = if password.exists() {
+        format!(", user: operator, passwordFile: '{}'", password.display())
+    } else {
+        String::new()
+    };
     let text = format!(
-        "clusterName: test\nworkers: {{image: 'localhost/clamor:test'}}\nbuses: {{default: {{url: '{}'}}}}\n",
+        "clusterName: test\nworkers: {{image: 'localhost/clamor:test'}}\nbuses: {{default: {{url: '{}'{login}}}}}\n",
         servers.nats_url()
     );
     std::fs::write(&config, text).unwrap();
