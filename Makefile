@@ -44,9 +44,9 @@ test: ## Install what is missing and check everything: format, lints, docs, depe
 	@tools/install.sh test
 	@$(RUST) tools/test.sh
 
-soak: ## Run the fault suite for so long (MINUTES=10, SEED=… to repeat a run, FAULTS="kill-nats,cut-postgres": only these)
+soak: ## Run the fault suite for so long (MINUTES=10, SEED=… to repeat a run, FAULTS="kill-nats,cut-postgres": only these), and kill the operator after every write
 	@tools/install.sh test
-	@$(RUST) SOAK_MINUTES="$(or $(MINUTES),10)" SEED="$(SEED)" FAULTS="$(FAULTS)" cargo nextest run --workspace --profile soak --filterset 'binary(pipeline) & test(/^faults::/)'
+	@$(RUST) SOAK_MINUTES="$(or $(MINUTES),10)" SEED="$(SEED)" FAULTS="$(FAULTS)" cargo nextest run --workspace --profile soak --filterset '(binary(pipeline) & test(/^faults::/)) | (binary(api) & test(/^faults::crash::/))'
 
 protections: ## Show that the fault suite can fail: without each protection a test goes red; writes docs/protections.md
 	@tools/install.sh test

@@ -28,6 +28,8 @@ pub struct BusConfig {
     pub password_file: Option<PathBuf>,
     /// The pipeline's name, from which all names on the bus derive.
     pub pipeline: String,
+    /// Whose the streams and buckets are, as they record it.
+    pub owner: String,
     /// How this client is called in the server's monitoring.
     pub client_name: String,
 }
@@ -43,6 +45,7 @@ impl BusConfig {
             user: None,
             password_file: None,
             pipeline: pipeline.to_owned(),
+            owner: pipeline.to_owned(),
             client_name: client_name.to_owned(),
         }
     }
@@ -54,6 +57,7 @@ pub struct Bus {
     client: Client,
     jetstream: jetstream::Context,
     names: Arc<Names>,
+    owner: Arc<str>,
     url: Arc<str>,
 }
 
@@ -80,7 +84,8 @@ impl Bus {
         })?;
         let mut jetstream = jetstream::new(client.clone());
         jetstream.set_timeout(REQUEST_TIMEOUT);
-        let bus = Self { client, jetstream, names: Arc::new(names), url: url.into() };
+        let bus =
+            Self { client, jetstream, names: Arc::new(names), owner: config.owner.as_str().into(), url: url.into() };
         bus.check_server().await?;
         Ok(bus)
     }
@@ -105,6 +110,11 @@ impl Bus {
     #[must_use]
     pub fn names(&self) -> &Names {
         &self.names
+    }
+
+    /// Whose the streams and buckets are.
+    pub(crate) fn owner(&self) -> &str {
+        &self.owner
     }
 
     /// The JetStream context.

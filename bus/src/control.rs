@@ -184,7 +184,7 @@ impl Bus {
         store.put(key, value).await.map(drop).map_err(|error| BusError::request(action(), error))
     }
 
-    async fn bucket(&self, name: &str) -> Result<kv::Store, BusError> {
+    pub(crate) async fn bucket(&self, name: &str) -> Result<kv::Store, BusError> {
         let store = self.jetstream().get_key_value(name).await;
         store.map_err(|error| BusError::request(format!("open bucket {name}"), error))
     }

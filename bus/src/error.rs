@@ -52,6 +52,16 @@ pub enum BusError {
         /// What was asked for.
         wanted: u16,
     },
+    /// Streams of somebody else.
+    #[error("stream {stream} belongs to {found}, not to {wanted}: use another bus, or another name")]
+    OwnerMismatch {
+        /// Its name.
+        stream: String,
+        /// Whose it is, by its metadata.
+        found: String,
+        /// Who we are.
+        wanted: String,
+    },
     /// The stream is full: nothing is accepted until space is made.
     #[error("stream {stream} is full (STREAM_MAX_BYTES or the server's disk): {reason}")]
     Full {
@@ -99,6 +109,7 @@ impl BusError {
             Self::Pipeline(_) => "invalid_pipeline",
             Self::Unfit { .. } => "unfit",
             Self::ShardMismatch { .. } => "shard_mismatch",
+            Self::OwnerMismatch { .. } => "owner_mismatch",
             Self::Full { .. } => "full",
             Self::Conflict { .. } => "conflict",
             Self::Request { .. } => "request_failed",
@@ -113,7 +124,11 @@ impl BusError {
             Self::Connect { .. } | Self::Refused { .. } | Self::Full { .. } | Self::Request { .. } => true,
             // A wrong file or server is mended outside; looking again is how we notice.
             Self::File { .. } | Self::Unfit { .. } => true,
-            Self::Pipeline(_) | Self::ShardMismatch { .. } | Self::Conflict { .. } | Self::Undecodable { .. } => false,
+            Self::Pipeline(_)
+            | Self::ShardMismatch { .. }
+            | Self::OwnerMismatch { .. }
+            | Self::Conflict { .. }
+            | Self::Undecodable { .. } => false,
         }
     }
 }

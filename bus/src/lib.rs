@@ -18,6 +18,7 @@ mod control;
 mod directive;
 mod error;
 mod packed;
+pub mod permissions;
 mod reader;
 pub mod report;
 pub mod set;

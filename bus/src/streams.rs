@@ -1,6 +1,7 @@
 //! The shards' streams: making them, writing batches, asking how they stand.
 //!
-//! Invariant: a stream's metadata says for how many shards it was made; another count is refused and starts nothing.
+//! Invariant: the metadata of each stream, and of what lies under each bucket, says for how many shards and for whom it was
+//! made; another count or owner is refused and starts nothing.
 
 use crate::control::ensure_buckets;
 use crate::{Bus, BusError};
@@ -17,6 +18,8 @@ use time::format_description::well_known::Rfc3339;
 
 /// Metadata key of a stream: the pipeline's shard count.
 const SHARDS_KEY: &str = "clamor.dev/shards";
+/// Metadata key of a stream: whose it is.
+const OWNER_KEY: &str = "clamor.dev/owner";
 /// How long NATS remembers message ids. Our own batch numbers are what counts; this spares the stream most retries.
 const DUPLICATE_WINDOW: Duration = Duration::from_secs(120);
 /// Dead letters are for people to look at: a week, or this many bytes.
@@ -69,13 +72,56 @@ impl Bus {
     /// Makes what is missing: a stream for each shard, the dead-letter stream, the buckets. Idempotent.
     ///
     /// # Errors
-    /// [`BusError::ShardMismatch`] where streams of another count are there; otherwise a failed request.
+    /// [`BusError::ShardMismatch`] or [`BusError::OwnerMismatch`] where streams of another count or owner are there;
+    /// otherwise a failed request.
     pub async fn ensure(&self, shards: u16, limits: &StreamLimits) -> Result<(), BusError> {
         for shard in 0..shards {
             self.ensure_stream(self.shard_config(shard, shards, limits), shards).await?;
         }
         self.ensure_stream(self.dead_config(shards), shards).await?;
-        ensure_buckets(self).await
+        ensure_buckets(self).await?;
+        for name in self.names().bucket_streams() {
+            self.ensure_owned(&name, shards).await?;
+        }
+        Ok(())
+    }
+
+    /// Marks the stream that lies under a bucket, which is made without metadata.
+    async fn ensure_owned(&self, name: &str, shards: u16) -> Result<(), BusError> {
+        let found = self.jetstream().get_stream(name).await;
+        let found = found.map_err(|error| BusError::request(format!("look up stream {name}"), error))?;
+        let mut config = found.cached_info().config.clone();
+        if self.is_unmarked(&config, shards)? {
+            config.metadata.extend(self.marks(shards));
+            self.update(config).await?;
+        }
+        Ok(())
+    }
+
+    /// Whether nobody has said whose the stream is.
+    fn is_unmarked(&self, found: &Config, shards: u16) -> Result<bool, BusError> {
+        let stream = found.name.clone();
+        let owner = found.metadata.get(OWNER_KEY);
+        if let Some(owner) = owner.filter(|owner| *owner != self.owner()) {
+            let wanted = self.owner().to_owned();
+            return Err(BusError::OwnerMismatch { stream, found: owner.clone(), wanted });
+        }
+        let count = found.metadata.get(SHARDS_KEY);
+        if let Some(count) = count.filter(|count| **count != shards.to_string()) {
+            return Err(BusError::ShardMismatch { stream, found: count.clone(), wanted: shards });
+        }
+        Ok(owner.is_none() || count.is_none())
+    }
+
+    fn marks(&self, shards: u16) -> HashMap<String, String> {
+        [(SHARDS_KEY, shards.to_string()), (OWNER_KEY, self.owner().to_owned())]
+            .map(|(key, value)| (key.to_owned(), value))
+            .into()
+    }
+
+    async fn update(&self, config: Config) -> Result<(), BusError> {
+        let action = format!("change stream {}", config.name);
+        self.jetstream().update_stream(config).await.map(drop).map_err(|error| BusError::request(action, error))
     }
 
     async fn ensure_stream(&self, config: Config, shards: u16) -> Result<(), BusError> {
@@ -87,13 +133,9 @@ impl Bus {
                 Err(error) => return Err(create_error(&name, &error)),
             },
         };
-        let recorded = found.metadata.get(SHARDS_KEY).map_or("an unknown number of", String::as_str);
-        if recorded != shards.to_string() {
-            return Err(BusError::ShardMismatch { stream: name, found: recorded.to_owned(), wanted: shards });
-        }
-        if found.max_age != config.max_age || found.max_bytes != config.max_bytes {
-            let action = format!("set the limits of stream {name}");
-            self.jetstream().update_stream(config).await.map_err(|error| BusError::request(action, error))?;
+        let is_unmarked = self.is_unmarked(&found, shards)?;
+        if is_unmarked || found.max_age != config.max_age || found.max_bytes != config.max_bytes {
+            self.update(config).await?;
         }
         Ok(())
     }
@@ -107,7 +149,7 @@ impl Bus {
             max_bytes: i64::try_from(limits.max_bytes).unwrap_or(i64::MAX),
             discard: DiscardPolicy::New,
             duplicate_window: DUPLICATE_WINDOW,
-            ..base_config(shards)
+            ..self.base_config(shards)
         }
     }
 
@@ -119,7 +161,18 @@ impl Bus {
             max_age: DEAD_MAX_AGE,
             max_bytes: DEAD_MAX_BYTES,
             discard: DiscardPolicy::Old,
-            ..base_config(shards)
+            ..self.base_config(shards)
+        }
+    }
+
+    fn base_config(&self, shards: u16) -> Config {
+        Config {
+            retention: RetentionPolicy::Limits,
+            storage: StorageType::File,
+            num_replicas: 1,
+            allow_direct: true,
+            metadata: self.marks(shards),
+            ..Config::default()
         }
     }
 
@@ -212,17 +265,6 @@ impl Bus {
         let name = self.names().stream(shard);
         let stream = self.jetstream().get_stream(&name).await;
         stream.map_err(|error| BusError::request(format!("look up stream {name}"), error))
-    }
-}
-
-fn base_config(shards: u16) -> Config {
-    Config {
-        retention: RetentionPolicy::Limits,
-        storage: StorageType::File,
-        num_replicas: 1,
-        allow_direct: true,
-        metadata: HashMap::from([(SHARDS_KEY.to_owned(), shards.to_string())]),
-        ..Config::default()
     }
 }
 

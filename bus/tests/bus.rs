@@ -103,6 +103,22 @@ async fn another_shard_count_is_refused() {
 }
 
 #[tokio::test]
+async fn streams_and_buckets_of_somebody_else_are_refused() {
+    let server = server(NatsAuth::Open).await;
+    let ours = bus(&server).await;
+    let config = BusConfig { owner: "other/chat/main".to_owned(), ..config(server.nats.url()) };
+    let theirs = Bus::connect(&config).await.unwrap();
+    let error = theirs.ensure(2, &LIMITS).await.unwrap_err();
+    assert!(matches!(error, BusError::OwnerMismatch { .. }), "{error}");
+    assert!(error.to_string().contains("other/chat/main"), "{error}");
+    // A bucket alone tells it, too.
+    for stream in [ours.names().stream(0), ours.names().stream(1), ours.names().dead_stream()] {
+        ours.jetstream().delete_stream(stream).await.unwrap();
+    }
+    assert!(matches!(theirs.ensure(2, &LIMITS).await.unwrap_err(), BusError::OwnerMismatch { .. }));
+}
+
+#[tokio::test]
 async fn a_full_stream_says_so() {
     let server = server(NatsAuth::Open).await;
     let bus = bus(&server).await;

@@ -115,6 +115,16 @@ impl Names {
         format!("{}.dead.>", self.prefix)
     }
 
+    /// The streams that lie under the buckets and the object store.
+    #[must_use]
+    pub fn bucket_streams(&self) -> [String; 3] {
+        [
+            format!("KV_{}", self.assignments_bucket()),
+            format!("KV_{}", self.reports_bucket()),
+            format!("OBJ_{}", self.sets_bucket()),
+        ]
+    }
+
     /// Stream of the dead letters.
     #[must_use]
     pub fn dead_stream(&self) -> String {

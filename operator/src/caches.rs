@@ -12,6 +12,7 @@ use clamor_process::health::Health;
 use futures::StreamExt as _;
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::core::DeserializeGuard;
 use kube::runtime::WatchStreamExt as _;
 use kube::runtime::watcher::{self, Event, watcher};
@@ -129,20 +130,30 @@ impl Caches {
         AbortOnDropHandle::new(tokio::spawn(async move {
             let mut events = watcher(api, config).default_backoff().boxed();
             let mut listing: Vec<K> = Vec::new();
+            let mut progress = Progress::default();
             while let Some(event) = events.next().await {
                 match event {
-                    Ok(Event::Init) => listing.clear(),
-                    Ok(Event::InitApply(guard)) => listing.extend(decoded(guard, index(&caches))),
+                    Ok(Event::Init) => {
+                        listing.clear();
+                        progress = Progress::default();
+                    }
+                    Ok(Event::InitApply(guard)) => {
+                        progress.advances(guard.meta());
+                        listing.extend(decoded(guard, index(&caches)));
+                    }
                     Ok(Event::InitDone) => {
                         replace(index(&caches), std::mem::take(&mut listing), &scope, &caches.dirty);
                         health.ready(condition.clone());
                     }
-                    Ok(Event::Apply(guard)) => {
+                    Ok(Event::Apply(guard)) if progress.advances(guard.meta()) => {
                         if let Some(object) = decoded(guard, index(&caches)) {
                             apply(index(&caches), object, &caches.dirty);
                         }
                     }
-                    Ok(Event::Delete(guard)) => delete(index(&caches), guard.meta(), &caches.dirty),
+                    Ok(Event::Delete(guard)) if progress.advances(guard.meta()) => {
+                        delete(index(&caches), guard.meta(), &caches.dirty);
+                    }
+                    Ok(Event::Apply(_) | Event::Delete(_)) => {}
                     Err(error) => tracing::warn!(kind = %K::kind(&()), "a watch was interrupted: {error}"),
                 }
             }
@@ -218,18 +229,11 @@ fn apply<K: Resource<DynamicType = ()>>(index: &Index<K>, object: K, dirty: &Dir
     let (namespace, name) = (object.namespace().unwrap_or_default(), object.name_any());
     let mut index = index.locked();
     let objects = index.entry(namespace.clone()).or_default();
-    if objects.get(&name).is_some_and(|known| is_older(object.meta(), known.meta())) {
-        return;
-    }
     objects.insert(name, Arc::new(object));
     dirty.mark(&namespace);
 }
 
-fn delete<K: Resource<DynamicType = ()>>(
-    index: &Index<K>,
-    meta: &k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta,
-    dirty: &Dirty,
-) {
+fn delete<K: Resource<DynamicType = ()>>(index: &Index<K>, meta: &ObjectMeta, dirty: &Dirty) {
     let (namespace, name) = (meta.namespace.clone().unwrap_or_default(), meta.name.clone().unwrap_or_default());
     let mut index = index.locked();
     let Some(objects) = index.get_mut(&namespace) else { return };
@@ -242,16 +246,20 @@ fn delete<K: Resource<DynamicType = ()>>(
     }
 }
 
-/// Whether this is an earlier state of the same object. Resource versions are numbers that grow, since Kubernetes 1.35 by
-/// promise (KEP-5504) and before by etcd's nature.
-fn is_older(
-    meta: &k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta,
-    known: &k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta,
-) -> bool {
-    let version = |meta: &k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta| {
-        meta.resource_version.as_deref().and_then(|version| version.parse::<u64>().ok())
-    };
-    meta.uid == known.uid && version(meta).zip(version(known)).is_some_and(|(new, old)| new < old)
+/// How far a watch has come. Its events come in the order of their resource versions, which are numbers that grow, since
+/// Kubernetes 1.35 by promise (KEP-5504) and before by etcd's nature: one that does not advance is told again, or late. To
+/// compare it with the object alone would bring a deleted one back.
+#[derive(Debug, Default)]
+struct Progress(u64);
+
+impl Progress {
+    fn advances(&mut self, meta: &ObjectMeta) -> bool {
+        let version = meta.resource_version.as_deref().and_then(|version| version.parse().ok());
+        let Some(version) = version else { return true };
+        let advances = version > self.0;
+        self.0 = self.0.max(version);
+        advances
+    }
 }
 
 fn pod_view(pod: &Pod) -> PodView {
@@ -302,16 +310,21 @@ mod tests {
     }
 
     #[test]
-    fn a_stale_or_repeated_event_changes_nothing_and_another_object_of_the_name_does() {
+    fn a_stale_or_repeated_event_does_not_advance_a_watch() {
+        let mut progress = Progress::default();
+        let told =
+            ["5", "5", "4", "7", "6", "", "8"].map(|version| progress.advances(channel("a", "1", version).meta()));
+        assert_eq!(told, [true, false, false, true, false, true, true]);
+    }
+
+    #[test]
+    fn another_object_of_the_name_takes_the_place_of_a_deleted_one_and_outlives_that_ones_deletion() {
         let (index, dirty) = (Index::default(), Dirty::default());
         apply(&index, channel("a", "1", "10"), &dirty);
-        apply(&index, channel("a", "1", "9"), &dirty);
-        assert_eq!(versions(&index), ["10"]);
-        delete(&index, channel("a", "0", "11").meta(), &dirty);
-        assert_eq!(versions(&index), ["10"]);
-        apply(&index, channel("a", "2", "5"), &dirty);
-        assert_eq!(versions(&index), ["5"]);
-        delete(&index, channel("a", "2", "6").meta(), &dirty);
+        apply(&index, channel("a", "2", "12"), &dirty);
+        delete(&index, channel("a", "1", "11").meta(), &dirty);
+        assert_eq!(versions(&index), ["12"]);
+        delete(&index, channel("a", "2", "13").meta(), &dirty);
         assert!(index.of("n").is_empty());
     }
 

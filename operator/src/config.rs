@@ -163,6 +163,8 @@ impl Bus {
             creds_file: self.creds_file.clone(),
             user: self.user.clone(),
             password_file: self.password_file.clone(),
+            // As people write it; `_` is in none of its parts.
+            owner: pipeline.replace('_', "/"),
             ..BusConfig::open(self.url.clone(), pipeline, "clamor-operator")
         }
     }

@@ -187,7 +187,11 @@ impl Namespace {
         let plan = plan::plan(objects, wanted, &self.context.config, view);
         let found = |name: &str| objects.deployments.iter().find(|deployment| deployment.name_any() == name);
         let (mut again, mut failed) = (false, None);
+        let may_start = self.planning.as_ref().is_some_and(Planning::is_connected);
         for (name, value) in &plan.deployments {
+            if found(name).is_none() && !may_start {
+                continue;
+            }
             match self.writer.deployment(value, found(name).map(Arc::as_ref)).await {
                 Ok(true) => self.context.metrics.writes.with_label_values(&["Deployment", "apply"]).inc(),
                 Ok(false) => {}

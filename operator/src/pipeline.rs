@@ -16,6 +16,7 @@ use clamor_process::retry::backoff;
 use kube::ResourceExt as _;
 use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
@@ -50,6 +51,8 @@ pub struct Planning {
     pub view: watch::Receiver<Arc<View>>,
     /// Why it does not run yet.
     pub problem: watch::Receiver<Option<Problem>>,
+    /// Whether the streams are there, and ours.
+    connected: Arc<AtomicBool>,
     shutdown: CancellationToken,
 }
 
@@ -102,6 +105,12 @@ impl Planning {
         (view.in_force.is_some() || view.problem.is_some()).then_some(view)
     }
 
+    /// Whether the streams are there, and ours: before that no worker is started, who might write into another's.
+    #[must_use]
+    pub fn is_connected(&self) -> bool {
+        self.connected.load(Ordering::Acquire)
+    }
+
     fn start(key: Key, bus: BusConfig, desired: Arc<Desired>, slots: Slots, leader: Leadership) -> Self {
         let shutdown = CancellationToken::new();
         let (desired, wishes) = watch::channel(desired);
@@ -111,12 +120,15 @@ impl Planning {
         let name = key.bus.pipeline.clone();
         let limits = StreamLimits { max_age: key.limits.0, max_bytes: key.limits.1 };
         let (shards, stop) = (key.shards, shutdown.clone());
+        let connected = Arc::new(AtomicBool::new(false));
+        let has_connected = Arc::clone(&connected);
         tokio::spawn(async move {
-            let connected = connect(&bus, shards, &limits, &problems, &leader);
+            let connecting = connect(&bus, shards, &limits, &problems, &leader);
             let bus = tokio::select! {
                 () = stop.cancelled() => return,
-                bus = connected => bus,
+                bus = connecting => bus,
             };
+            has_connected.store(true, Ordering::Release);
             problems.send_replace(None);
             let options = ControlOptions {
                 name,
@@ -134,7 +146,7 @@ impl Planning {
             // What it waits for is the pipeline's to say, not this process's readiness.
             control::run(options, Health::default(), stop).await;
         });
-        Self { key, desired, slots, view, problem, shutdown }
+        Self { key, desired, slots, view, problem, connected, shutdown }
     }
 
     /// Ends. Of a pipeline that is gone the slots are emptied; of one that can't be planned for now, or is planned for on

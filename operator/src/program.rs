@@ -12,6 +12,7 @@ use clamor_process::settings::{HttpArgs, LogArgs};
 use clamor_process::{Process, logging, retry, words};
 use clap::Parser;
 use kube::Client;
+use kube::client::ClientBuilder;
 use std::collections::HashMap;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -20,6 +21,12 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
+use tower::timeout::TimeoutLayer;
+
+/// The API server begins its answer to whatever is asked within so long; it does so at once.
+const ANSWER_LIMIT: Duration = Duration::from_secs(15);
+/// An answer that goes on says something within so long: the API server ends a watch after 290 s.
+const SILENCE_LIMIT: Duration = Duration::from_secs(300);
 
 const AFTER_HELP: &str = "\
 The operator watches ChatPipelines, TrackedChannels and Phrases, runs a Deployment for each slot of ingest workers and one
@@ -151,12 +158,15 @@ async fn work(context: Context, shutdown: CancellationToken) {
     while tasks.join_next().await.is_some() {}
 }
 
+/// Every request is answered in time or has failed: one that hung would hold up a watch, or a namespace, for ever. How long
+/// an answer goes on is another matter: watches end them by themselves.
 async fn client() -> Result<Client> {
     let mut config = kube::Config::infer().await.context("no cluster: neither KUBECONFIG nor a service account")?;
-    // Watches have time-outs of their own.
     config.connect_timeout = Some(Duration::from_secs(5));
-    config.write_timeout = Some(Duration::from_secs(30));
-    Client::try_from(config).context("failed to make a client for the cluster")
+    config.write_timeout = Some(ANSWER_LIMIT);
+    config.read_timeout = Some(SILENCE_LIMIT);
+    let builder = ClientBuilder::try_from(config).context("failed to make a client for the cluster")?;
+    Ok(builder.with_layer(&TimeoutLayer::new(ANSWER_LIMIT)).build())
 }
 
 #[cfg(test)]

@@ -42,6 +42,8 @@ pub enum NatsAuth {
     User(String, String),
     /// Everybody on this machine: for tests.
     Open,
+    /// Whom this block of nats-server's configuration lets in.
+    Block(String),
 }
 
 /// A certificate for the server, in PEM files.
@@ -221,7 +223,7 @@ impl Nats {
 
 fn login(dir: &Path, auth: &NatsAuth) -> Result<Option<(String, String)>, ServerError> {
     Ok(match auth {
-        NatsAuth::Open => None,
+        NatsAuth::Open | NatsAuth::Block(_) => None,
         NatsAuth::User(user, password) => Some((user.clone(), password.clone())),
         NatsAuth::Generated => Some((USER.to_owned(), secret::load_or_create(&dir.join("password"))?)),
     })
@@ -242,6 +244,9 @@ fn configuration(dir: &Path, name: &str, port: u16, login: Option<&(String, Stri
     lines.push("}".to_owned());
     if let Some((user, password)) = login {
         lines.push(format!("authorization {{ user: {}, password: {} }}", quoted(user), quoted(password)));
+    }
+    if let NatsAuth::Block(block) = &options.auth {
+        lines.push(block.clone());
     }
     if let Some(NatsTls { certificate, key }) = &options.tls {
         let (certificate, key) = (certificate.display().to_string(), key.display().to_string());

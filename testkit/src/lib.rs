@@ -27,6 +27,7 @@ mod worker;
 
 pub use await_condition::eventually;
 pub use chance::Chance;
+pub use clamor_servers::NatsAuth;
 pub use folder::TestFolder;
 pub use listener::{Listener, Said};
 pub use metrics::Scrape;

@@ -1,10 +1,10 @@
-//! Every state of a channel and a phrase, as `kubectl wait` and kstatus see it, against the documented list.
+//! Every state of a channel, a phrase and a pipeline, as `kubectl wait` and kstatus see it, against the documented list.
 
 use super::*;
-use crate::plan::{Channel, Judged, PhraseWish, Standing};
+use crate::plan::{self, Channel, Judged, Objects, PhraseWish, PodView, Standing};
 use clamor_bus::report::{ChannelReport, ChannelState, Report};
-use clamor_crds::{Phrase, PhraseSpec, TrackedChannel, TrackedChannelSpec};
-use clamor_planner::control::View;
+use clamor_crds::{ChatPipeline, Phrase, PhraseSpec, TrackedChannel, TrackedChannelSpec};
+use clamor_planner::control::{Problem, View};
 use clamor_planner::desired::Desired;
 use clamor_planner::plan::Seen;
 use k8s_openapi::jiff::Timestamp;
@@ -121,6 +121,75 @@ fn every_state_of_a_phrase_reads_as_the_documented_list_says() {
     {
         agrees(&said(&wish(Standing::Refused(reason, "why".to_owned()), 0), &in_force), reason);
     }
+}
+
+fn a_pipeline(name: &str, age_s: i64, more: &serde_json::Value) -> Arc<ChatPipeline> {
+    let mut spec = serde_json::json!({"shards": 2, "store": {"secretRef": {"name": "db"}}, "ingest": {"workers": 1}});
+    spec.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+    let mut pipeline = ChatPipeline::new(name, serde_json::from_value(spec).unwrap());
+    pipeline.metadata.namespace = Some("n".to_owned());
+    pipeline.metadata.uid = Some(name.to_owned());
+    pipeline.metadata.creation_timestamp = Some(Time(Timestamp::from_second(1_000 - age_s).unwrap()));
+    Arc::new(pipeline)
+}
+
+#[test]
+fn every_state_of_a_pipeline_reads_as_the_documented_list_says() {
+    use serde_json::json;
+    let config = json!({"workers": {"image": "clamor:1"}, "buses": {"default": {"url": "nats://nats:4222"}}});
+    let config: crate::config::Config = serde_json::from_value(config).unwrap();
+    let planned = view(None);
+    let said = |objects: &Objects, view: Option<&View>, problem: Option<&Problem>| {
+        let wanted = plan::wanted(objects, &config);
+        super::pipeline(objects, &wanted, &config, view, problem, &now()).unwrap().conditions
+    };
+    let of = |more: serde_json::Value| Objects {
+        namespace: "n".to_owned(),
+        pipelines: vec![a_pipeline("main", 10, &more)],
+        ..Objects::default()
+    };
+    let objects = of(json!({}));
+    agrees(&said(&objects, None, None), Reason::Progressing);
+    agrees(&said(&objects, Some(&planned), None), Reason::Progressing);
+    agrees(&said(&of(json!({"bus": {"name": "absent"}})), None, None), Reason::UnknownBus);
+    agrees(&said(&of(json!({"suspend": true})), Some(&planned), None), Reason::Suspended);
+    for (reason, expected) in [
+        ("unreachable", Reason::BusUnavailable),
+        ("request_failed", Reason::BusUnavailable),
+        ("refused", Reason::BusRefused),
+        ("unreadable_file", Reason::BusRefused),
+        ("shard_mismatch", Reason::ShardMismatch),
+        ("owner_mismatch", Reason::OwnerMismatch),
+    ] {
+        let problem = Problem { reason, message: "why".to_owned() };
+        agrees(&said(&objects, None, Some(&problem)), expected);
+        agrees(&said(&objects, Some(&View { problem: Some(problem), ..View::default() }), None), expected);
+    }
+    for (trouble, expected) in [
+        ("ImagePullBackOff", Reason::WorkersUnavailable),
+        ("CrashLoopBackOff: SecretMissing: no Secret", Reason::SecretMissing),
+        ("CrashLoopBackOff: SecretInvalid: no key", Reason::SecretInvalid),
+        ("CrashLoopBackOff: StoreRefused: no password", Reason::StoreRefused),
+        ("CrashLoopBackOff: BusRefused: no password", Reason::BusRefused),
+    ] {
+        let pod = PodView { trouble: trouble.to_owned(), ..PodView::default() };
+        agrees(&said(&Objects { pods: vec![pod], ..objects.clone() }, Some(&planned), None), expected);
+    }
+    let mut troubled = view(None);
+    troubled.seen[0].report.problem = "a full disk".to_owned();
+    agrees(&said(&objects, Some(&troubled), None), Reason::WorkersUnavailable);
+
+    let plan = plan::plan(&objects, &plan::wanted(&objects, &config), &config, None);
+    let running = plan.deployments.into_values().map(|mut value| {
+        value["status"] = json!({"replicas": 1, "readyReplicas": 1, "availableReplicas": 1});
+        Arc::new(serde_json::from_value(value).unwrap())
+    });
+    let running = Objects { deployments: running.collect(), ..objects.clone() };
+    agrees(&said(&running, Some(&planned), None), Reason::Running);
+    let on_their_way = Objects { pipelines: of(json!({"suspend": true})).pipelines, ..running };
+    agrees(&said(&on_their_way, Some(&planned), None), Reason::Progressing);
+    let younger = a_pipeline("younger", 5, &json!({}));
+    agrees(&idle(&younger, &objects.pipelines[0], &now()).conditions, Reason::DuplicatePipeline);
 }
 
 #[test]

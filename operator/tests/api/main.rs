@@ -4,6 +4,10 @@
 
 mod channels;
 mod faults;
+#[path = "../helm/mod.rs"]
+mod helm;
 mod leadership;
+mod outcome;
+mod permissions;
 mod pipelines;
 mod world;

@@ -1,11 +1,13 @@
 //! Pipelines: their Deployments, slots, and what is wrong with them.
 
 use crate::world::{LIMIT, PIPELINE, World, channel};
+use clamor_bus::{Bus, BusConfig, StreamLimits};
 use clamor_testkit::eventually;
 use k8s_openapi::api::apps::v1::Deployment;
 use kube::ResourceExt as _;
 use kube::api::{Patch, PatchParams};
 use serde_json::json;
+use std::time::Duration;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_deployment_that_is_edited_or_deleted_by_hand_comes_back() {
@@ -143,4 +145,29 @@ async fn pods_run_restricted_and_hold_no_token() {
         if replicas == Some(1) { Ok(()) } else { Err(format!("{replicas:?}")) }
     })
     .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn streams_of_another_owner_or_shard_count_stall_a_pipeline_and_nothing_is_started() {
+    let world = World::start().await;
+    let of_main = BusConfig::open(world.servers.nats_url(), &world.on_bus(), "test");
+    let of_other = BusConfig {
+        pipeline: world.on_bus().replace("_main", "_other"),
+        owner: format!("test/{}/other", world.cluster.namespace()),
+        ..of_main.clone()
+    };
+    let limits = StreamLimits { max_age: Duration::from_secs(86_400), max_bytes: 1 << 24 };
+    for (config, shards) in [(&of_main, 2), (&of_other, 4)] {
+        Bus::connect(config).await.unwrap().ensure(shards, &limits).await.unwrap();
+    }
+    for (name, reason, told) in [("main", "OwnerMismatch", world.on_bus()), ("other", "ShardMismatch", "4".to_owned())]
+    {
+        world.apply(&PIPELINE.replace("name: main", &format!("name: {name}"))).await;
+        let object = format!("cpl/{name}");
+        world.ready(&object, "False", reason).await;
+        world.wait(&object, "Stalled").await;
+        assert!(world.event(name, reason).await.message.unwrap().contains(&told));
+        assert!(world.deployments().list(&Default::default()).await.unwrap().items.is_empty());
+        world.kubectl(&["delete", &object]).await;
+    }
 }

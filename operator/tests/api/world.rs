@@ -1,35 +1,82 @@
 //! A namespace with an operator for it alone, its bus and its Twitch.
+//!
+//! The operator asks as the service account of the chart, under the very Role that ships: whatever test it is, a request
+//! that is refused for want of a right fails it.
 
-use clamor_testkit::kube::{Cluster, Identity};
-use clamor_testkit::{Needs, Servers, SimulatorOptions, SimulatorProcess, WorkerOptions, WorkerProcess, eventually};
+use crate::helm::template;
+use clamor_testkit::kube::{AuditEntry, AuditMark, Cluster, ControlPlane, FaultyWay, Identity};
+use clamor_testkit::{
+    NatsAuth, Needs, Servers, SimulatorOptions, SimulatorProcess, WorkerOptions, WorkerProcess, eventually,
+};
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::Event;
 use kube::Api;
 use serde_json::Value;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 /// Others build and test on the machine, too.
 pub(crate) const LIMIT: Duration = Duration::from_secs(60);
-const CHANNELS: u64 = 20;
+const CHANNELS: u64 = 40;
+/// In the servers' folder, where NATS asks for a login.
+const OPERATOR_PASSWORD: &str = "operator-password";
 
 pub(crate) struct World {
     pub(crate) operator: WorkerProcess,
     pub(crate) simulator: SimulatorProcess,
     pub(crate) servers: Servers,
     pub(crate) cluster: Cluster,
+    began: AuditMark,
 }
 
 impl World {
     /// An operator that leads, in a namespace without objects.
     pub(crate) async fn start() -> Self {
+        Self::start_on(async |cluster| cluster.kubeconfig_of(&account(cluster)).await.unwrap()).await
+    }
+
+    /// The same, with faults on the operator's way to the API server once they are set; chosen by this seed.
+    pub(crate) async fn start_faulty(seed: u64) -> (Self, FaultyWay) {
+        let mut way = None;
+        let world = Self::start_on(async |cluster| {
+            let started = way.insert(FaultyWay::start(cluster, &account(cluster), seed).await.unwrap());
+            started.kubeconfig().to_path_buf()
+        })
+        .await;
+        (world, way.unwrap())
+    }
+
+    /// The same on a NATS that lets in only whom the block for this pipeline does, among them `operator` with this
+    /// password; and with a database.
+    pub(crate) async fn start_with_logins(password: &str, block: impl FnOnce(&str) -> String) -> Self {
+        let cluster = Cluster::shared().await.unwrap();
+        let block = block(&on_bus(&cluster));
+        let servers = Servers::start_with(Needs::Both, |nats, _| nats.auth = NatsAuth::Block(block)).await.unwrap();
+        std::fs::write(servers.folder().join(OPERATOR_PASSWORD), password).unwrap();
+        Self::start_in(cluster, servers, async |cluster| cluster.kubeconfig_of(&account(cluster)).await.unwrap()).await
+    }
+
+    /// The same in a control plane of the test's own.
+    pub(crate) async fn start_at(plane: &ControlPlane) -> Self {
         let servers = Servers::start_with(Needs::Nats, |_, _| {}).await.unwrap();
+        let cluster = plane.cluster().await.unwrap();
+        Self::start_in(cluster, servers, async |cluster| cluster.kubeconfig_of(&account(cluster)).await.unwrap()).await
+    }
+
+    async fn start_on(kubeconfig: impl AsyncFnOnce(&Cluster) -> PathBuf) -> Self {
+        let servers = Servers::start_with(Needs::Nats, |_, _| {}).await.unwrap();
+        Self::start_in(Cluster::shared().await.unwrap(), servers, kubeconfig).await
+    }
+
+    async fn start_in(cluster: Cluster, servers: Servers, kubeconfig: impl AsyncFnOnce(&Cluster) -> PathBuf) -> Self {
         let options = SimulatorOptions::new(servers.folder()).program(program("clamor-simulator"));
         let simulator = SimulatorProcess::start(options.flag("--channels", &CHANNELS)).await.unwrap();
-        let cluster = Cluster::shared().await.unwrap();
-        let operator = operator(&cluster, &servers, "operator").await;
+        cluster.apply(&rights(cluster.namespace())).await.unwrap();
+        let began = cluster.audit_mark().await.unwrap();
+        let kubeconfig = kubeconfig(&cluster).await;
+        let operator = start_with(&cluster, &servers, "operator", &kubeconfig);
         operator.ready(LIMIT).await;
-        Self { operator, simulator, servers, cluster }
+        Self { operator, simulator, servers, cluster, began }
     }
 
     /// The same with a ChatPipeline `main` of two shards.
@@ -119,14 +166,24 @@ impl World {
 
     /// What the pipeline `main` is called on the bus.
     pub(crate) fn on_bus(&self) -> String {
-        format!("test_{}_main", self.cluster.namespace())
+        on_bus(&self.cluster)
     }
 
     /// A worker in a slot of the pipeline `main`.
     pub(crate) fn ingest(&self, slot: &str) -> WorkerProcess {
-        let options =
-            WorkerOptions::ingest(program("clamor-worker").to_str().unwrap(), slot, &self.servers, &self.simulator);
-        WorkerProcess::start(options.env("PIPELINE", self.on_bus())).unwrap()
+        WorkerProcess::start(self.ingest_options(slot)).unwrap()
+    }
+
+    pub(crate) fn ingest_options(&self, slot: &str) -> WorkerOptions {
+        let program = program("clamor-worker");
+        let options = WorkerOptions::ingest(program.to_str().unwrap(), slot, &self.servers, &self.simulator);
+        options.env("PIPELINE", self.on_bus())
+    }
+
+    /// An aggregator of the pipeline `main`.
+    pub(crate) fn aggregate_options(&self) -> WorkerOptions {
+        let program = program("clamor-worker");
+        WorkerOptions::aggregate(program.to_str().unwrap(), "0", &self.servers).env("PIPELINE", self.on_bus())
     }
 
     /// The logins that somebody has joined.
@@ -149,6 +206,62 @@ impl World {
     }
 }
 
+impl World {
+    /// Awaits so many more turns of the operator, which come every ten seconds when nothing happens.
+    async fn turns(&self, more: f64) {
+        let turns = async || self.operator.metrics().await.map_err(|error| format!("{error:#}"));
+        let count = |scrape: clamor_testkit::Scrape| scrape.count("controller_runtime_reconcile_total", &[]);
+        let before = eventually("it shows its turns", LIMIT, turns).await;
+        let wanted = count(before) + more;
+        eventually("some turns", LIMIT, async || {
+            let now = count(turns().await?);
+            if now >= wanted { Ok(()) } else { Err(format!("{now} of {wanted}")) }
+        })
+        .await;
+    }
+
+    /// Nothing is written any more but the Lease, for several looks at everything.
+    pub(crate) async fn is_at_rest(&self) {
+        // What it has to find out first is behind then.
+        self.turns(2.0).await;
+        let mark = self.cluster.audit_mark().await.unwrap();
+        self.turns(3.0).await;
+        let entries = self.cluster.audit_since(mark, &account(&self.cluster).username()).await.unwrap();
+        let writes: Vec<_> = entries.iter().filter(|entry| entry.is_write() && entry.resource != "leases").collect();
+        assert!(writes.is_empty(), "{writes:#?}");
+        assert!(entries.iter().any(AuditEntry::is_write), "the Lease is renewed");
+    }
+}
+
+impl Drop for World {
+    fn drop(&mut self) {
+        if !std::thread::panicking() {
+            let entries = self.cluster.audit_so_far(self.began, &account(&self.cluster).username()).unwrap();
+            assert!(!entries.is_empty(), "the operator asks as the service account");
+            let refused: Vec<_> = entries.iter().filter(|entry| entry.code == 403).collect();
+            assert!(refused.is_empty(), "{refused:#?}");
+        }
+    }
+}
+
+/// What the pipeline `main` is called on the bus.
+fn on_bus(cluster: &Cluster) -> String {
+    format!("test_{}_main", cluster.namespace())
+}
+
+/// Who the operator is.
+fn account(cluster: &Cluster) -> Identity {
+    Identity::service_account(cluster.namespace(), "clamor-operator")
+}
+
+/// The operator's service account and what it may do, as the chart has it for a namespace.
+fn rights(namespace: &str) -> String {
+    let watched = format!("watchNamespaces={{{namespace}}}");
+    let shown = |file: &str| format!("templates/operator/{file}.yaml");
+    let (account, rights) = (shown("service-account"), shown("rbac"));
+    template(namespace, &["--set", &watched, "--show-only", &account, "--show-only", &rights]).unwrap()
+}
+
 /// A pipeline on the test's bus.
 pub(crate) const PIPELINE: &str = "\
 apiVersion: clamor.dev/v1alpha1
@@ -167,20 +280,25 @@ pub(crate) fn channel(name: &str, login: &str, more: &str) -> String {
     )
 }
 
-/// An operator for the namespace of the test.
+/// One more operator for the namespace of the test.
 pub(crate) async fn operator(cluster: &Cluster, servers: &Servers, name: &str) -> WorkerProcess {
-    start_as(cluster, servers, name, &Identity::admin()).await
+    let kubeconfig = cluster.kubeconfig_of(&account(cluster)).await.unwrap();
+    start_with(cluster, servers, name, &kubeconfig)
 }
 
-/// The same as this user.
-pub(crate) async fn start_as(cluster: &Cluster, servers: &Servers, name: &str, identity: &Identity) -> WorkerProcess {
+fn start_with(cluster: &Cluster, servers: &Servers, name: &str, kubeconfig: &Path) -> WorkerProcess {
     let config = servers.folder().join("operator.yaml");
+    let password = servers.folder().join(OPERATOR_PASSWORD);
+    let login = if password.exists() {
+        format!(", user: operator, passwordFile: '{}'", password.display())
+    } else {
+        String::new()
+    };
     let text = format!(
-        "clusterName: test\nworkers: {{image: 'localhost/clamor:test'}}\nbuses: {{default: {{url: '{}'}}}}\n",
+        "clusterName: test\nworkers: {{image: 'localhost/clamor:test'}}\nbuses: {{default: {{url: '{}'{login}}}}}\n",
         servers.nats_url()
     );
     std::fs::write(&config, text).unwrap();
-    let kubeconfig = cluster.kubeconfig_of(identity).await.unwrap();
     let options = WorkerOptions::new(env!("CARGO_BIN_EXE_clamor-operator"), name, &[], servers)
         .env("CONFIG", config.to_str().unwrap())
         .env("KUBECONFIG", kubeconfig.to_str().unwrap())

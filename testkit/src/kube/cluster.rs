@@ -180,6 +180,14 @@ impl Cluster {
         audit::since(&self.audit_log(), mark, |entry| entry.username == username)
     }
 
+    /// The same at once: what was answered last may be missing.
+    ///
+    /// # Errors
+    /// When it cannot be read.
+    pub fn audit_so_far(&self, mark: AuditMark, username: &str) -> Result<Vec<AuditEntry>> {
+        audit::since(&self.audit_log(), mark, |entry| entry.username == username)
+    }
+
     fn audit_log(&self) -> PathBuf {
         self.access.dir.join("audit.log")
     }

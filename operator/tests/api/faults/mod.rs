@@ -1,9 +1,12 @@
 //! What an operator does, and does not do, when it is stopped, when NATS loses what it had, and when nothing happens.
 
-use crate::world::{LIMIT, World, channel, operator, start_as};
+mod bus;
+mod crash;
+mod way;
+
+use crate::world::{LIMIT, World, channel, operator};
 use clamor_bus::{Bus, BusConfig};
 use clamor_testkit::eventually;
-use clamor_testkit::kube::Identity;
 use kube::ResourceExt as _;
 use serde_json::Value;
 use std::collections::BTreeMap;
@@ -70,35 +73,11 @@ async fn when_the_bucket_of_assignments_is_lost_no_channel_is_parted() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn at_rest_nothing_is_written_but_the_lease() {
-    let mut world = World::with_pipeline().await;
+    let world = World::with_pipeline().await;
     let _worker = world.ingest("main-ingest-0");
     world.apply(&channel("one", "sim_1", "")).await;
     world.wait("tc/one", "Ready").await;
-    world.operator.terminate_and_wait(LIMIT).await.unwrap();
-    // A user of its own, whose requests can be told apart.
-    let user = Identity::user(&format!("operator-{}", world.cluster.namespace()));
-    let (binding, name) = (user.username(), format!("--user={}", user.username()));
-    world.kubectl(&["create", "clusterrolebinding", &binding, "--clusterrole=cluster-admin", &name]).await;
-    world.operator = start_as(&world.cluster, &world.servers, "third", &user).await;
-    world.operator.ready(LIMIT).await;
-    let turns = async || world.operator.metrics().await.unwrap().count("controller_runtime_reconcile_total", &[]);
-    let turned = async |more: f64| {
-        let before = turns().await;
-        eventually("some turns", LIMIT, async || {
-            let now = turns().await;
-            if now >= before + more { Ok(()) } else { Err(format!("{now} of {}", before + more)) }
-        })
-        .await;
-    };
-    // What it has to find out first is behind then.
-    turned(2.0).await;
-    let mark = world.cluster.audit_mark().await.unwrap();
-    turned(2.0).await;
-    let entries = world.cluster.audit_since(mark, &user.username()).await.unwrap();
-    let writes: Vec<_> = entries.iter().filter(|entry| entry.is_write() && entry.resource != "leases").collect();
-    assert!(writes.is_empty(), "{writes:#?}");
-    assert!(entries.iter().any(clamor_testkit::kube::AuditEntry::is_write), "the Lease is renewed");
-    world.kubectl(&["delete", "clusterrolebinding", &binding]).await;
+    world.is_at_rest().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
