@@ -18,10 +18,10 @@ export CARGO_PROFILE
 # Finds cargo also where HOME is empty.
 RUST := . tools/rust-env.sh;
 
-.PHONY: help tools build image run reset test soak protections lint bench microbench fuzz generate clean
+.PHONY: help tools build image run reset cluster cluster-down test test-cluster soak protections lint bench microbench fuzz generate clean
 
 help: ## List the targets
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{ printf "  make %-10s %s\n", $$1, $$2 }'
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{ printf "  make %-12s %s\n", $$1, $$2 }'
 
 tools: ## Install the helper programs that are missing into .tools
 	@tools/install.sh test
@@ -40,9 +40,22 @@ run: ## Count chat: all in one process, with a NATS and a Postgres of its own (T
 reset: ## Remove the store of `make run`, after asking
 	@tools/reset.sh $(DATA_DIR)
 
+cluster: ## Bring up a Kubernetes on this machine, with the operator, NATS, Postgres and a simulated Twitch (root, Debian)
+	@tools/install.sh run
+	@tools/install.sh cluster
+	@$(RUST) cargo test --workspace --no-run --quiet
+	@tools/kube/cluster all
+
+cluster-down: ## Take it down, and give the machine back as it was
+	@tools/kube/cluster down
+
 test: ## Install what is missing and check everything: format, lints, docs, dependencies, generated files, all tests
 	@tools/install.sh test
 	@$(RUST) tools/test.sh
+
+test-cluster: ## Only the tests that run on a real node (root, Debian)
+	@tools/install.sh test
+	@$(RUST) cargo nextest run --workspace --filterset 'binary(cluster)'
 
 soak: ## Run the fault suite for so long (MINUTES=10, SEED=… to repeat a run, FAULTS="kill-nats,cut-postgres": only these), and kill the operator after every write
 	@tools/install.sh test

@@ -4,7 +4,8 @@
 #   tools/install.sh run     what `make run` needs: nats-server and one PostgreSQL
 #   tools/install.sh test    that, and cargo-deny, cargo-nextest, PostgreSQL 15 and 18, the npm client for the simulator's test,
 #                            into .tools/too-old a PostgreSQL and a nats-server that Clamor must refuse,
-#                            a Kubernetes control plane with its node's programs, and helm: both built from Go modules
+#                            a Kubernetes control plane with its node's programs, and helm: both built from Go modules;
+#                            as root also the Debian packages of `cluster`
 #   tools/install.sh cluster what `tools/kube/cluster` needs: Kubernetes, and as root the Debian packages that pods run on
 #
 # Runs as root or as an ordinary user, with any HOME. What is there in its pinned version is left alone: a stamp named after
@@ -307,6 +308,8 @@ case ${1:-run} in
         install_exact_postgres 18
         install_npm_client
         install_go_tools
+        # Another user's tests leave the node out.
+        [ "$(id -u)" != 0 ] || install_node_packages
         ;;
     cluster)
         install_node_packages

@@ -77,5 +77,5 @@ step "tests with PostgreSQL 15, and all others"
 CLAMOR_TEST_POSTGRES=15 cargo nextest run --workspace --cargo-profile "$profile" --test-threads "$threads"
 step "done: target/$folder, all tests passed"
 if [ -n "${CLAMOR_TEST_UNPRIVILEGED:-}" ]; then
-    echo "NOT TESTED, because it takes root: full disks; PostgreSQL of root, which runs as another user."
+    echo "NOT TESTED, because it takes root: full disks; PostgreSQL of root, which runs as another user; pods on a node."
 fi

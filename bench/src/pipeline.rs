@@ -37,7 +37,7 @@ pub async fn sockets() -> Result<Vec<Figure>> {
     tokio::time::sleep(FLOOD).await;
     fleet.simulator.stop_speaking().await?;
     let used = Used::now(workers(), &fleet.servers)?;
-    let simulated = fleet.simulator.cpu_time()?;
+    let simulated = fleet.simulator.process().cpu_time()?;
     fleet.drain().await?;
     let took = began.elapsed();
     let ledger: Ledger = fleet.simulator.ledger().await?;

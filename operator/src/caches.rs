@@ -11,7 +11,7 @@ use clamor_crds::{ChatPipeline, Phrase, TrackedChannel};
 use clamor_process::health::Health;
 use futures::StreamExt as _;
 use k8s_openapi::api::apps::v1::Deployment;
-use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::api::core::v1::{ContainerStatus, Pod};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::core::DeserializeGuard;
 use kube::runtime::WatchStreamExt as _;
@@ -39,6 +39,11 @@ impl<K> Index<K> {
     #[must_use]
     pub fn of(&self, namespace: &str) -> Vec<Arc<K>> {
         self.locked().get(namespace).map(|objects| objects.values().cloned().collect()).unwrap_or_default()
+    }
+
+    /// Those of all namespaces.
+    fn all(&self) -> Vec<Arc<K>> {
+        self.locked().values().flat_map(BTreeMap::values).cloned().collect()
     }
 
     fn locked(&self) -> MutexGuard<'_, HashMap<String, BTreeMap<String, Arc<K>>>> {
@@ -160,6 +165,18 @@ impl Caches {
         }))
     }
 
+    /// The Deployments of workers that are there, in all namespaces.
+    #[must_use]
+    pub fn all_deployments(&self) -> Vec<Arc<Deployment>> {
+        self.deployments.all()
+    }
+
+    /// Their pods.
+    #[must_use]
+    pub fn all_pods(&self) -> Vec<Arc<Pod>> {
+        self.pods.all()
+    }
+
     /// All objects of a namespace. `judged` keeps what compiling its phrases came to.
     #[must_use]
     pub fn objects(&self, namespace: &str, judged: &mut BTreeMap<String, Judged>) -> Objects {
@@ -267,17 +284,7 @@ fn pod_view(pod: &Pod) -> PodView {
     let status = pod.status.as_ref();
     let containers = status.and_then(|status| status.container_statuses.as_deref()).unwrap_or_default();
     let running = containers.iter().any(|c| c.state.as_ref().is_some_and(|state| state.running.is_some()));
-    let trouble = containers.iter().find_map(|container| {
-        let state = container.state.as_ref()?;
-        let ended = container.last_state.as_ref().and_then(|state| state.terminated.as_ref());
-        let said = ended.and_then(|ended| ended.message.as_deref()).and_then(|message| message.lines().last());
-        let reason = state.waiting.as_ref().and_then(|waiting| waiting.reason.clone())?;
-        // Being made is no trouble.
-        (reason != "ContainerCreating" && reason != "PodInitializing").then(|| match said {
-            Some(said) => format!("{reason}: {said}"),
-            None => reason,
-        })
-    });
+    let trouble = containers.iter().filter(|container| !container.ready).find_map(trouble);
     let unschedulable = || {
         let conditions = status.and_then(|status| status.conditions.as_deref()).unwrap_or_default();
         let scheduled = conditions.iter().find(|c| c.type_ == "PodScheduled" && c.status == "False")?;
@@ -292,9 +299,55 @@ fn pod_view(pod: &Pod) -> PodView {
     }
 }
 
+/// Why a container that is not ready does not run, or gave up before it was started again: in Kubernetes' words, and the
+/// last line of its own.
+fn trouble(container: &ContainerStatus) -> Option<String> {
+    let state = container.state.as_ref()?;
+    let ended = [&container.state, &container.last_state].into_iter().flatten().find_map(|s| s.terminated.as_ref());
+    let reason = match (&state.waiting, ended) {
+        (Some(waiting), _) => waiting.reason.clone()?,
+        // One that was killed has nothing to say; one that gave up will again, if nobody mends what it named.
+        (None, Some(ended)) if ended.exit_code == GAVE_UP => ended.reason.clone().unwrap_or_else(|| "Error".to_owned()),
+        _ => return None,
+    };
+    // Being made is no trouble.
+    if reason == "ContainerCreating" || reason == "PodInitializing" {
+        return None;
+    }
+    let said = ended.and_then(|ended| ended.message.as_deref()).and_then(|message| message.lines().last());
+    Some(said.map_or_else(|| reason.clone(), |said| format!("{reason}: {said}")))
+}
+
+/// The exit code of a worker that ends by itself with an error.
+const GAVE_UP: i32 = 1;
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn what_a_container_gave_up_for_is_told_until_it_is_ready_again() {
+        let ended =
+            |code| json!({"terminated": {"exitCode": code, "reason": "Error", "message": "started\nSecretMissing: x"}});
+        let told = |ready: bool, state: serde_json::Value, last: serde_json::Value| {
+            let status = json!({
+                "name": "aggregate", "image": "i", "imageID": "i", "restartCount": 1,
+                "ready": ready, "state": state, "lastState": last,
+            });
+            let pod = json!({"metadata": {"name": "p"}, "status": {"containerStatuses": [status]}});
+            pod_view(&serde_json::from_value(pod).unwrap()).trouble
+        };
+        let running = || json!({"running": {}});
+        assert_eq!(told(false, ended(1), json!({})), "Error: SecretMissing: x");
+        let waiting = |reason| json!({"waiting": {"reason": reason}});
+        assert_eq!(told(false, waiting("CrashLoopBackOff"), ended(1)), "CrashLoopBackOff: SecretMissing: x");
+        assert_eq!(told(false, running(), ended(1)), "Error: SecretMissing: x");
+        assert_eq!(told(true, running(), ended(1)), "");
+        assert_eq!(told(false, running(), ended(137)), "", "it was killed, and starts");
+        assert_eq!(told(false, waiting("ContainerCreating"), json!({})), "");
+        assert_eq!(told(false, waiting("ImagePullBackOff"), json!({})), "ImagePullBackOff");
+    }
 
     fn channel(name: &str, uid: &str, version: &str) -> TrackedChannel {
         let mut channel = TrackedChannel::new(name, clamor_crds::TrackedChannelSpec::of(name));

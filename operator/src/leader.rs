@@ -9,7 +9,7 @@
 use anyhow::Result;
 use clamor_process::health::Health;
 use k8s_openapi::api::coordination::v1::{Lease, LeaseSpec};
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{MicroTime, ObjectMeta};
 use k8s_openapi::jiff::Timestamp;
 use kube::api::PostParams;
 use kube::{Api, Client};
@@ -37,6 +37,8 @@ pub struct LeaseOptions {
     pub name: String,
     /// Who we are: unique to the process.
     pub identity: String,
+    /// Takes it from whoever holds it.
+    pub by_force: bool,
 }
 
 /// Whether this process leads, at any moment.
@@ -78,6 +80,8 @@ pub struct Candidate {
     options: LeaseOptions,
     /// What was seen last, and when it was first seen so.
     seen: Option<(LeaseSpec, Instant)>,
+    /// The labels and annotations that it had: whoever made it, Helm or kubectl, finds it again by them.
+    worn: ObjectMeta,
     /// Whether it leads.
     pub leadership: Leadership,
 }
@@ -87,7 +91,7 @@ impl Candidate {
     #[must_use]
     pub fn new(client: Client, options: LeaseOptions) -> Self {
         let leases = Api::namespaced(client, &options.namespace);
-        Self { leases, options, seen: None, leadership: Leadership::default() }
+        Self { leases, options, seen: None, worn: ObjectMeta::default(), leadership: Leadership::default() }
     }
 
     /// Waits until it leads; false: shutdown came first.
@@ -114,6 +118,11 @@ impl Candidate {
                 () = tokio::time::sleep(RETRY) => {}
             }
         }
+    }
+
+    /// Renews until whoever led before has surely stopped. False: it was lost, or shutdown came first.
+    pub async fn outlast(&mut self, shutdown: &CancellationToken) -> bool {
+        tokio::time::timeout(RENEW_DEADLINE, self.keep(shutdown)).await.is_err()
     }
 
     /// Renews for as long as that works; then others may lead.
@@ -168,12 +177,13 @@ impl Candidate {
     async fn take(&mut self, now: Instant) -> Result<Option<String>> {
         let name = self.options.name.clone();
         let Some(mut lease) = self.leases.get_opt(&name).await? else {
-            let mut lease = Lease::default();
-            lease.metadata.name = Some(name);
-            lease.spec = Some(self.claimed(&LeaseSpec::default()));
+            let metadata = ObjectMeta { name: Some(name), ..self.worn.clone() };
+            let lease = Lease { metadata, spec: Some(self.claimed(&LeaseSpec::default())) };
             self.leases.create(&PostParams::default(), &lease).await?;
             return Ok(None);
         };
+        let ObjectMeta { labels, annotations, .. } = lease.metadata.clone();
+        self.worn = ObjectMeta { labels, annotations, ..ObjectMeta::default() };
         let spec = lease.spec.clone().unwrap_or_default();
         if let Some(holder) = self.holder(&spec, now) {
             return Ok(Some(holder));
@@ -186,7 +196,7 @@ impl Candidate {
     /// Somebody else who holds it at this moment.
     fn holder(&mut self, spec: &LeaseSpec, now: Instant) -> Option<String> {
         let holder = spec.holder_identity.clone().filter(|holder| !holder.is_empty())?;
-        if holder == self.options.identity {
+        if holder == self.options.identity || self.options.by_force {
             return None;
         }
         let since = match &self.seen {

@@ -21,5 +21,6 @@ pub mod namespace;
 pub mod pipeline;
 pub mod plan;
 pub mod program;
+pub mod retire;
 pub mod schema;
 pub mod status;

@@ -56,6 +56,8 @@ pub struct Context {
     pub events: Events,
     /// The operator's metrics.
     pub metrics: Metrics,
+    /// Clamor is being removed: every pipeline is taken as suspended, and no status says so.
+    pub retiring: bool,
 }
 
 impl std::fmt::Debug for Context {
@@ -163,7 +165,10 @@ impl Namespace {
     }
 
     async fn turn(&mut self) -> Result<Turn, ApplyError> {
-        let objects = self.context.caches.objects(&self.name, &mut self.judged);
+        let mut objects = self.context.caches.objects(&self.name, &mut self.judged);
+        if self.context.retiring {
+            objects.suspend();
+        }
         let is_empty = objects.pipelines.is_empty() && objects.channels.is_empty() && objects.phrases.is_empty();
         let wanted = plan::wanted(&objects, &self.context.config);
         let before = self.planning.take();
@@ -177,7 +182,7 @@ impl Namespace {
             planning.standing()
         });
         let deployed = self.deploy(&objects, &wanted, view.as_deref()).await;
-        let told = self.tell(&objects, &wanted, view.as_deref()).await;
+        let told = if self.context.retiring { Ok(false) } else { self.tell(&objects, &wanted, view.as_deref()).await };
         let again = deployed? | told?;
         Ok(if again { Turn::Again } else { Turn::Done })
     }

@@ -6,7 +6,7 @@ use crate::events::Events;
 use crate::leader::{Candidate, LeaseOptions};
 use crate::metrics::Metrics;
 use crate::namespace::{self, Context};
-use crate::schema;
+use crate::{retire, schema};
 use anyhow::{Context as _, Result};
 use clamor_process::settings::{HttpArgs, LogArgs};
 use clamor_process::{Process, logging, retry, words};
@@ -33,7 +33,9 @@ The operator watches ChatPipelines, TrackedChannels and Phrases, runs a Deployme
 for the aggregators, and tells the workers over NATS what to read. Of several operators with one Lease one works.
 
 On a laptop, against the cluster of KUBECONFIG:
-  clamor-operator --config operator.yaml --namespace clamor-system";
+  clamor-operator --config operator.yaml --namespace clamor-system
+
+Before it is removed, --retire has the workers leave; the chart's hook does that.";
 
 /// Runs the workers that ChatPipelines, TrackedChannels and Phrases ask for.
 #[derive(Debug, Parser)]
@@ -54,6 +56,9 @@ struct Cli {
     /// How this process is called in the Lease and in events
     #[arg(long, env = "POD_NAME", value_name = "NAME", default_value = "operator")]
     identity: String,
+    /// Take the lead, have all workers count what they read and leave, and end; objects and data stay
+    #[arg(long, env = "RETIRE")]
+    retire: bool,
     #[command(flatten)]
     http: HttpArgs,
     #[command(flatten)]
@@ -92,10 +97,18 @@ async fn run(cli: Cli) -> Result<()> {
     let _watches = caches.watch(&client, &namespaces, &process.health);
 
     let identity = format!("{}-{:08x}", cli.identity, rand::random::<u32>());
-    let options = LeaseOptions { namespace: cli.namespace, name: cli.lease_name, identity: identity.clone() };
+    let options = LeaseOptions {
+        namespace: cli.namespace,
+        name: cli.lease_name,
+        identity: identity.clone(),
+        by_force: cli.retire,
+    };
     let mut candidate = Candidate::new(self::client().await?, options);
     if !candidate.win(&process.health, &process.shutdown).await {
         return Ok(());
+    }
+    if cli.retire && !candidate.outlast(&process.shutdown).await {
+        anyhow::bail!("the Lease was lost");
     }
     metrics.leader.set(1);
     let context = Context {
@@ -105,12 +118,16 @@ async fn run(cli: Cli) -> Result<()> {
         config,
         leadership: candidate.leadership.clone(),
         metrics,
+        retiring: cli.retire,
     };
+    let retired = retire::done(context.clone(), process.health.clone());
     let working = CancellationToken::new();
     let mut work = tokio::spawn(work(context, working.clone()));
     tokio::select! {
         () = candidate.keep(&process.shutdown) => {}
         ended = &mut work => anyhow::bail!("the work ended unexpectedly: {ended:?}"),
+        // The Lease is kept until it runs out: an operator that has not been removed yet must not undo it.
+        outcome = retired, if cli.retire => return outcome,
     }
     if !process.shutdown.is_cancelled() {
         // Somebody else may lead by now: whatever is under way ends here.

@@ -8,6 +8,7 @@
 //! <dir>/lock           held by the server while it runs
 //! ```
 
+use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
@@ -40,7 +41,7 @@ pub enum NatsAuth {
     Generated,
     /// The given user and password.
     User(String, String),
-    /// Everybody on this machine: for tests.
+    /// Everybody who reaches its address: for tests.
     Open,
     /// Whom this block of nats-server's configuration lets in.
     Block(String),
@@ -60,7 +61,9 @@ pub struct NatsTls {
 pub struct NatsOptions {
     /// The server's folder; made if need be.
     pub dir: PathBuf,
-    /// The port on 127.0.0.1; a free one when absent. Give the old one to start a killed server again.
+    /// Where it listens, and what its URL says.
+    pub address: Ipv4Addr,
+    /// The port there; a free one when absent. Give the old one to start a killed server again.
     pub port: Option<u16>,
     /// Who may connect.
     pub auth: NatsAuth,
@@ -78,6 +81,7 @@ impl NatsOptions {
     pub fn new(dir: impl Into<PathBuf>) -> Self {
         Self {
             dir: dir.into(),
+            address: Ipv4Addr::LOCALHOST,
             port: None,
             auth: NatsAuth::Generated,
             tls: None,
@@ -90,6 +94,7 @@ impl NatsOptions {
 /// A running nats-server. Dropping it asks it to stop and does not wait.
 #[derive(Debug)]
 pub struct Nats {
+    address: Ipv4Addr,
     port: u16,
     login: Option<(String, String)>,
     tls: bool,
@@ -106,7 +111,7 @@ impl Nats {
         folder::make_private(&options.dir)?;
         let dir = std::fs::canonicalize(&options.dir).map_err(ServerError::folder("find", &options.dir))?;
         let lock = folder::lock(SERVER, &dir.join("lock"), LOCK_LIMIT).await?;
-        let port = port::choose(SERVER, options.port)?;
+        let port = port::choose(SERVER, options.address, options.port)?;
         let name = format!("clamor-{:016x}", rand::rng().random::<u64>());
         let login = login(&dir, &options.auth)?;
         let config = dir.join("nats.conf");
@@ -121,7 +126,7 @@ impl Nats {
             log: log_file,
             stop_signal: Signal::SIGTERM,
         })?;
-        let nats = Self { port, login, tls: options.tls.is_some(), child, log };
+        let nats = Self { address: options.address, port, login, tls: options.tls.is_some(), child, log };
         nats.ready(&name).await?;
         tracing::debug!(port, pid = nats.pid(), "nats-server is ready");
         Ok(nats)
@@ -132,14 +137,14 @@ impl Nats {
     pub fn url(&self) -> String {
         let scheme = if self.tls { "tls" } else { "nats" };
         // A certificate names the host, not the address.
-        let host = if self.tls { "localhost" } else { "127.0.0.1" };
+        let host = if self.tls { "localhost".to_owned() } else { self.address.to_string() };
         match &self.login {
             Some((user, password)) => format!("{scheme}://{user}:{password}@{host}:{}", self.port),
             None => format!("{scheme}://{host}:{}", self.port),
         }
     }
 
-    /// The port on 127.0.0.1.
+    /// The port at its address.
     #[must_use]
     pub fn port(&self) -> u16 {
         self.port
@@ -193,7 +198,7 @@ impl Nats {
         let deadline = Instant::now() + READY_LIMIT;
         let mut pause = Duration::from_millis(5);
         loop {
-            let last = match tokio::time::timeout(PROBE_LIMIT, greeting(self.port)).await {
+            let last = match tokio::time::timeout(PROBE_LIMIT, greeting(self.address, self.port)).await {
                 Ok(Ok(line)) if line.starts_with("INFO ") && line.contains(name) => return Ok(()),
                 Ok(Ok(_)) => "another program answered on its port".to_owned(),
                 Ok(Err(error)) => error.to_string(),
@@ -233,7 +238,7 @@ fn configuration(dir: &Path, name: &str, port: u16, login: Option<&(String, Stri
     let mut lines = vec![
         "# Written by Clamor at every start: changes are lost.".to_owned(),
         format!("server_name: {name}"),
-        "host: \"127.0.0.1\"".to_owned(),
+        format!("host: \"{}\"", options.address),
         format!("port: {port}"),
         "jetstream {".to_owned(),
         format!("  store_dir: {}", quoted(&dir.display().to_string())),
@@ -262,8 +267,8 @@ fn quoted(text: &str) -> String {
 }
 
 /// The first line that a nats-server sends.
-async fn greeting(port: u16) -> std::io::Result<String> {
-    let stream = TcpStream::connect(("127.0.0.1", port)).await?;
+async fn greeting(address: Ipv4Addr, port: u16) -> std::io::Result<String> {
+    let stream = TcpStream::connect((address, port)).await?;
     let mut line = String::new();
     BufReader::new(stream).read_line(&mut line).await?;
     Ok(line)

@@ -4,7 +4,7 @@
 //! keeps trying to reach a stopped server can be given that very port as its source, connect to itself, and so keep the
 //! server from ever coming back.
 
-use std::net::TcpListener;
+use std::net::{Ipv4Addr, TcpListener};
 use std::ops::Range;
 
 use rand::RngExt;
@@ -20,19 +20,23 @@ const TRIES: usize = 200;
 /// # Errors
 /// When every port that was tried is taken.
 pub fn free_port() -> Result<u16, ServerError> {
+    free_port_of(Ipv4Addr::LOCALHOST)
+}
+
+fn free_port_of(address: Ipv4Addr) -> Result<u16, ServerError> {
     let mut random = rand::rng();
-    (0..TRIES).map(|_| random.random_range(PORTS)).find(|&port| is_free(port)).ok_or(ServerError::NoPort)
+    (0..TRIES).map(|_| random.random_range(PORTS)).find(|&port| is_free(address, port)).ok_or(ServerError::NoPort)
 }
 
 /// The port for a server: the one that was asked for, if it is free, or a free one.
-pub(crate) fn choose(server: &'static str, asked: Option<u16>) -> Result<u16, ServerError> {
+pub(crate) fn choose(server: &'static str, address: Ipv4Addr, asked: Option<u16>) -> Result<u16, ServerError> {
     match asked {
-        Some(port) if is_free(port) => Ok(port),
+        Some(port) if is_free(address, port) => Ok(port),
         Some(port) => Err(ServerError::PortInUse { server, port }),
-        None => free_port(),
+        None => free_port_of(address),
     }
 }
 
-fn is_free(port: u16) -> bool {
-    TcpListener::bind(("127.0.0.1", port)).is_ok()
+fn is_free(address: Ipv4Addr, port: u16) -> bool {
+    TcpListener::bind((address, port)).is_ok()
 }

@@ -1,6 +1,7 @@
 //! Real servers: started, killed, started again, and left behind by a parent that is killed.
 
 use std::io::{BufRead, BufReader};
+use std::net::{Ipv4Addr, TcpStream};
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -54,6 +55,23 @@ async fn nats_starts_stops_and_keeps_its_password() {
     let again = Nats::start(&binaries, &NatsOptions { port: Some(port), ..options }).await.unwrap();
     assert_eq!(again.url(), url);
     again.kill_blocking();
+}
+
+#[tokio::test]
+async fn servers_listen_at_the_address_that_they_are_given_and_at_no_other() {
+    let (dir, binaries) = (open_folder(), Binaries::find().unwrap());
+    let address = Ipv4Addr::new(127, 0, 0, 2);
+    let nats = NatsOptions { address, ..NatsOptions::new(dir.path().join("nats")) };
+    let nats = Nats::start(&binaries, &nats).await.unwrap();
+    let postgres = PostgresOptions { address, ..PostgresOptions::new(dir.path().join("postgres")) };
+    let postgres = Postgres::start(&binaries, &postgres).await.unwrap();
+    for (url, port) in [(nats.url(), nats.port()), (postgres.url(), postgres.port())] {
+        assert!(url.contains(&format!("@127.0.0.2:{port}")), "{url}");
+        assert!(TcpStream::connect((address, port)).is_ok());
+        assert!(TcpStream::connect((Ipv4Addr::LOCALHOST, port)).is_err());
+    }
+    nats.kill_blocking();
+    postgres.abandon_blocking();
 }
 
 #[tokio::test]

@@ -5,6 +5,7 @@
 //! - [`eventually`]: awaits a condition under a limit. No test sleeps for a fixed time.
 //! - [`kube`]: a Kubernetes control plane, shared by the tests or a test's own.
 //! - [`Proxy`], [`SmallDisk`], [`Chance`]: faults of networks and disks, and the seed that they are drawn from.
+//! - [`equality`]: the simulator's ledger against the store.
 //! - [`Listener`]: writes down what was said, message by message.
 //! - [`latency`]: prints a histogram.
 //!
@@ -13,6 +14,7 @@
 
 mod await_condition;
 mod chance;
+pub mod equality;
 mod folder;
 pub mod kube;
 pub mod latency;
@@ -34,6 +36,6 @@ pub use metrics::Scrape;
 pub use process::{Process, ProcessSpec, program_beside_tests};
 pub use proxy::Proxy;
 pub use servers::{Needs, Servers};
-pub use simulator::{SimulatorOptions, SimulatorProcess};
+pub use simulator::{Simulator, SimulatorOptions, SimulatorProcess};
 pub use small_disk::{SmallDisk, is_unprivileged};
 pub use worker::{WorkerOptions, WorkerProcess};

@@ -53,13 +53,19 @@ impl SimulatorOptions {
     }
 }
 
-/// A running simulator.
+/// A simulator that runs somewhere, by its control interface.
+#[derive(Debug)]
+pub struct Simulator {
+    http_url: String,
+    client: reqwest::Client,
+}
+
+/// A simulator of the test's own; what any simulator can be told, it can be told too.
 #[derive(Debug)]
 pub struct SimulatorProcess {
     process: Process,
     irc: SocketAddr,
-    http: SocketAddr,
-    client: reqwest::Client,
+    control: Simulator,
 }
 
 impl SimulatorProcess {
@@ -77,8 +83,8 @@ impl SimulatorProcess {
         let mut args = vec!["--listen".to_owned(), irc.to_string(), "--http-listen".to_owned(), http.to_string()];
         args.extend(options.args);
         let spec = ProcessSpec { name: "simulator".to_owned(), program, args, env: Vec::new(), dir: options.dir };
-        let client = reqwest::Client::builder().timeout(HTTP_LIMIT).build().context("failed to make an HTTP client")?;
-        let simulator = Self { process: Process::start(spec)?, irc, http, client };
+        let control = Simulator::at(format!("http://{http}"))?;
+        let simulator = Self { process: Process::start(spec)?, irc, control };
         simulator.ready().await;
         Ok(simulator)
     }
@@ -89,10 +95,37 @@ impl SimulatorProcess {
         self.irc.to_string()
     }
 
+    /// Its process.
+    #[must_use]
+    pub fn process(&self) -> &Process {
+        &self.process
+    }
+
+    async fn ready(&self) {
+        eventually("the simulator answers", READY_LIMIT, async || {
+            let status = self.process.status();
+            assert!(status.is_none(), "the simulator has ended: {status:?}");
+            let answer = self.client.get(format!("{}/healthz", self.http_url)).send().await?;
+            answer.error_for_status().map(drop)
+        })
+        .await;
+    }
+}
+
+impl Simulator {
+    /// The one whose control interface is there.
+    ///
+    /// # Errors
+    /// When no HTTP client can be made.
+    pub fn at(http_url: impl Into<String>) -> Result<Self> {
+        let client = reqwest::Client::builder().timeout(HTTP_LIMIT).build().context("failed to make an HTTP client")?;
+        Ok(Self { http_url: http_url.into(), client })
+    }
+
     /// Where its control interface is.
     #[must_use]
     pub fn http_url(&self) -> String {
-        format!("http://{}", self.http)
+        self.http_url.clone()
     }
 
     /// All that it said, as `clamor_simulator::Ledger` or any part of it.
@@ -171,21 +204,12 @@ impl SimulatorProcess {
         anyhow::ensure!(status.is_success(), "the simulator refused POST {path} {body}: {status} {text}");
         Ok(serde_json::from_str(&text).unwrap_or(Value::Null))
     }
-
-    async fn ready(&self) {
-        eventually("the simulator answers", READY_LIMIT, async || {
-            assert!(self.status().is_none(), "the simulator has ended: {:?}", self.status());
-            let answer = self.client.get(format!("{}/healthz", self.http_url())).send().await?;
-            answer.error_for_status().map(drop)
-        })
-        .await;
-    }
 }
 
 impl Deref for SimulatorProcess {
-    type Target = Process;
+    type Target = Simulator;
 
-    fn deref(&self) -> &Process {
-        &self.process
+    fn deref(&self) -> &Simulator {
+        &self.control
     }
 }

@@ -41,6 +41,15 @@ pub struct Objects {
     pub pods: Vec<PodView>,
 }
 
+impl Objects {
+    /// As if every pipeline were suspended by its owner.
+    pub fn suspend(&mut self) {
+        for pipeline in &mut self.pipelines {
+            Arc::make_mut(pipeline).spec.suspend = true;
+        }
+    }
+}
+
 /// A Phrase, with what compiling it came to.
 #[derive(Debug, Clone)]
 pub struct Judged {

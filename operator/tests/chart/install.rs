@@ -31,11 +31,21 @@ async fn every_object_of_every_mode_is_accepted_by_a_real_api_server() {
         let there = format!("{{{},{}}}", one.namespace(), two.namespace());
         let values: Vec<String> = values.iter().map(|value| value.replace("{one,two}", &there)).collect();
         let values: Vec<&str> = values.iter().map(String::as_str).collect();
-        let text = template(cluster.namespace(), &values).unwrap();
+        let text = template(cluster.namespace(), &values).unwrap() + &retirement(cluster.namespace(), &values);
         let output = cluster.kubectl(&[APPLY, &["--dry-run=server"]].concat(), &text).await.unwrap();
         assert!(output.success, "{mode}: {}", output.stderr);
-        assert!(output.stdout.contains("deployment.apps/clamor-operator created"), "{mode}: {}", output.stdout);
+        for made in ["deployment.apps/clamor-operator", "job.batch/clamor-operator-retire"] {
+            assert!(output.stdout.contains(&format!("{made} created")), "{mode}: {}", output.stdout);
+        }
     }
+}
+
+/// The hook that runs before an uninstall.
+fn retirement(namespace: &str, values: &[&str]) -> String {
+    let args = ["template", "clamor", CHART, "--namespace", namespace, "--show-only", "templates/operator/retire.yaml"];
+    let output = helm(&[&args, values].concat()).unwrap();
+    assert!(output.status.success(), "{output:?}");
+    String::from_utf8(output.stdout).unwrap()
 }
 
 /// On a control plane of its own: it is about what has no namespace.
@@ -73,7 +83,8 @@ async fn kubectl_and_helm_install_the_operator_and_take_it_away_but_for_what_is_
     kubectl(&cluster, &["apply", "-f", &format!("{MANIFESTS}/samples")]).await;
     let channels = || async { kubectl(&cluster, &["get", "tc,ph,cpl", "-o", "name"]).await };
     let before = channels().await;
-    release(&["uninstall", "clamor"]);
+    // Its hook is a pod, and here is no node: the cluster's test runs it.
+    release(&["uninstall", "clamor", "--no-hooks"]);
     left(&cluster, &DEFINITIONS.map(|name| format!("customresourcedefinition.apiextensions.k8s.io/{name}.clamor.dev")))
         .await;
     assert_eq!(channels().await, before);
@@ -113,8 +124,8 @@ async fn a_restricted_pod_is_made(cluster: &Cluster, namespace: &str) {
 
 /// Awaits that of everything that carries the chart's labels this is all that is left.
 async fn left(cluster: &Cluster, wanted: &[String]) {
-    let kinds =
-        "crd,clusterrole,clusterrolebinding,role,rolebinding,serviceaccount,configmap,deployment,replicaset,pod,secret";
+    let kinds = "crd,clusterrole,clusterrolebinding,role,rolebinding,serviceaccount,configmap,deployment,replicaset,pod,secret,\
+         lease,job";
     let args = ["get", kinds, "--all-namespaces", "--selector=app.kubernetes.io/name=clamor", "-o", "name"];
     let wanted: BTreeSet<String> = wanted.iter().cloned().collect();
     eventually("the rest goes", LIMIT, async || {

@@ -107,6 +107,7 @@ pub(crate) async fn every_right_is_used(home: &Cluster, place: &Cluster, mode: &
     let since = home.audit_mark().await.unwrap();
     let operator = start(home, &servers, &objects, &account).await;
     operator.ready(LIMIT).await;
+    the_lease_is_made_anew(home, &operator).await;
     scenario(place, &operator).await;
     operator.terminate_and_wait(LIMIT).await.unwrap();
 
@@ -136,6 +137,23 @@ async fn start(home: &Cluster, servers: &Servers, objects: &Objects, account: &I
     }
     WorkerProcess::start(options).unwrap()
 }
+
+/// As it was: whoever installed it finds it by its labels.
+async fn the_lease_is_made_anew(home: &Cluster, operator: &WorkerProcess) {
+    let holder = ["get", "leases", "--selector=app.kubernetes.io/name=clamor", "-o", HOLDER];
+    let led = async |uid: &str| {
+        eventually("the operator leads", LIMIT, async || match home.kubectl(&holder, "").await.unwrap().stdout {
+            found if found.contains("operator-") && (uid.is_empty() || !found.contains(uid)) => Ok(found),
+            found => Err(format!("{found}\n{}", operator.log_tail())),
+        })
+        .await
+    };
+    let before = led("").await;
+    kubectl(home, &["delete", "lease", "clamor-operator"]).await;
+    led(before.split(' ').next().unwrap()).await;
+}
+
+const HOLDER: &str = "jsonpath={.items[*].metadata.uid} {.items[*].spec.holderIdentity}";
 
 /// All that an operator ever asks of the API server: Deployments made, mended and deleted, statuses of each kind, events
 /// and their repetition. It takes no worker.

@@ -16,9 +16,9 @@ pub(crate) fn helm(args: &[&str]) -> Result<Output> {
     command.args(args).output().context("failed to run helm")
 }
 
-/// What `helm template` makes of the chart, as the release `clamor` in this namespace.
+/// What `helm template` makes of the chart, as the release `clamor` in this namespace, without its hooks.
 pub(crate) fn template(namespace: &str, values: &[&str]) -> Result<String> {
-    let args = ["template", "clamor", CHART, "--namespace", namespace, "--kube-version", "1.35.0"];
+    let args = ["template", "clamor", CHART, "--namespace", namespace, "--kube-version", "1.35.0", "--no-hooks"];
     let output = helm(&[&args, values].concat())?;
     ensure!(output.status.success(), "helm template {values:?}: {}", String::from_utf8_lossy(&output.stderr));
     String::from_utf8(output.stdout).context("helm writes text")

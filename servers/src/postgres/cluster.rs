@@ -5,6 +5,7 @@
 
 use std::fs::File;
 use std::io::Write;
+use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
@@ -32,6 +33,9 @@ const SETTINGS: &[(&str, &str)] = &[
     ("log_checkpoints", "off"),
     ("log_min_messages", "warning"),
 ];
+
+/// Who may connect, where the server listens on a network.
+const NETWORK_HBA: &str = "clamor_hba.conf";
 
 /// One folder and the programs that serve it.
 pub(super) struct Cluster<'a> {
@@ -65,14 +69,24 @@ impl Cluster<'_> {
     }
 
     /// Writes our settings. The file is included at the end of `postgresql.conf`; `ALTER SYSTEM` comes after it.
-    pub(super) fn configure(&self, extra: &[(String, String)]) -> Result<(), ServerError> {
+    pub(super) fn configure(&self, address: Ipv4Addr, extra: &[(String, String)]) -> Result<(), ServerError> {
         let mut text = "# Written by Clamor at every start: use ALTER SYSTEM to change a setting.\n".to_owned();
         let extra = extra.iter().map(|(name, value)| (name.as_str(), value.as_str()));
         for (name, value) in SETTINGS.iter().copied().chain(extra) {
             text.push_str(&format!("{name} = {value}\n"));
         }
-        let path = self.dir.join("data").join("clamor.conf");
-        secret::write_private(&path, &text)?;
+        // What initdb wrote admits this machine alone.
+        if !address.is_loopback() {
+            let path = self.dir.join("data").join(NETWORK_HBA);
+            text.push_str(&format!("hba_file = '{}'\n", path.display().to_string().replace('\'', "''")));
+            self.write(NETWORK_HBA, "host all all samenet scram-sha-256\n")?;
+        }
+        self.write("clamor.conf", &text)
+    }
+
+    fn write(&self, name: &str, text: &str) -> Result<(), ServerError> {
+        let path = self.dir.join("data").join(name);
+        secret::write_private(&path, text)?;
         self.hand_over(&path)
     }
 

@@ -11,6 +11,7 @@
 mod cluster;
 mod probe;
 
+use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
@@ -38,7 +39,10 @@ const LOCK_LIMIT: Duration = Duration::from_secs(30);
 pub struct PostgresOptions {
     /// The server's folder; made if need be.
     pub dir: PathBuf,
-    /// The port on 127.0.0.1; a free one when absent. Give the old one to start a killed server again.
+    /// Where it listens, and what its URL says. Where that is not this machine's own, whoever is in its network may come,
+    /// with the password.
+    pub address: Ipv4Addr,
+    /// The port there; a free one when absent. Give the old one to start a killed server again.
     pub port: Option<u16>,
     /// The major version; absent: the one that wrote the folder, or the preferred one for a new folder.
     pub major: Option<u16>,
@@ -52,13 +56,21 @@ impl PostgresOptions {
     /// The settings of a laptop.
     #[must_use]
     pub fn new(dir: impl Into<PathBuf>) -> Self {
-        Self { dir: dir.into(), port: None, major: None, settings: Vec::new(), templates: None }
+        Self {
+            dir: dir.into(),
+            address: Ipv4Addr::LOCALHOST,
+            port: None,
+            major: None,
+            settings: Vec::new(),
+            templates: None,
+        }
     }
 }
 
 /// A running PostgreSQL. Dropping it asks it to stop and does not wait.
 #[derive(Debug)]
 pub struct Postgres {
+    address: Ipv4Addr,
     port: u16,
     major: u16,
     dir: PathBuf,
@@ -78,18 +90,18 @@ impl Postgres {
         let programs = choose(binaries, &dir, options.major)?;
         let cluster = Cluster { programs, dir: &dir, user: user.as_ref() };
         let password = cluster.prepare(options.templates.as_deref()).await?;
-        cluster.configure(&options.settings)?;
-        let port = port::choose(SERVER, options.port)?;
+        cluster.configure(options.address, &options.settings)?;
+        let port = port::choose(SERVER, options.address, options.port)?;
         let (log, log_file) = LogFile::open(&dir.join("postgres.log"))?;
         let child = Child::start(ChildOptions {
-            command: serve(programs, &dir, port),
+            command: serve(programs, &dir, options.address, port),
             user,
             input: lock,
             log: log_file,
             // "Fast": ends sessions, writes a checkpoint, leaves.
             stop_signal: Signal::SIGINT,
         })?;
-        let postgres = Self { port, major: programs.major, dir, password, child, log };
+        let postgres = Self { address: options.address, port, major: programs.major, dir, password, child, log };
         postgres.ready().await?;
         tracing::debug!(port, pid = postgres.pid(), major = postgres.major, "PostgreSQL is ready");
         Ok(postgres)
@@ -104,10 +116,10 @@ impl Postgres {
     /// The URL of another database of this server.
     #[must_use]
     pub fn url_of(&self, database: &str) -> String {
-        format!("postgres://{USER}:{}@127.0.0.1:{}/{database}", self.password, self.port)
+        format!("postgres://{USER}:{}@{}:{}/{database}", self.password, self.address, self.port)
     }
 
-    /// The port on 127.0.0.1.
+    /// The port at its address.
     #[must_use]
     pub fn port(&self) -> u16 {
         self.port
@@ -185,7 +197,7 @@ impl Postgres {
         let deadline = Instant::now() + READY_LIMIT;
         let mut pause = Duration::from_millis(5);
         loop {
-            let last = match probe::ask(self.port, USER).await {
+            let last = match probe::ask(self.address, self.port, USER).await {
                 Answer::Ready if self.child.status().is_none() => return Ok(()),
                 Answer::Ready => "another program answered on its port".to_owned(),
                 Answer::NotYet(why) => why,
@@ -230,11 +242,11 @@ fn choose<'a>(binaries: &'a Binaries, dir: &Path, asked: Option<u16>) -> Result<
 }
 
 /// The server's command line. What must not be changed from inside the database is said here.
-fn serve(programs: &PostgresBinaries, dir: &Path, port: u16) -> Command {
+fn serve(programs: &PostgresBinaries, dir: &Path, address: Ipv4Addr, port: u16) -> Command {
     let mut command = Command::new(programs.dir.join("postgres"));
     command.arg("-D").arg(dir.join("data")).current_dir(dir);
     for setting in [
-        "listen_addresses=127.0.0.1".to_owned(),
+        format!("listen_addresses={address}"),
         format!("port={port}"),
         // A socket file would need a folder that both users can enter, with a short path.
         "unix_socket_directories=".to_owned(),

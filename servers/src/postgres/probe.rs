@@ -1,6 +1,7 @@
 //! Asks a PostgreSQL whether it takes connections, as `pg_isready` does: a start-up message, and the first byte of the
 //! answer. Not every package of PostgreSQL carries `pg_isready`.
 
+use std::net::Ipv4Addr;
 use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -21,16 +22,16 @@ pub(super) enum Answer {
     NotYet(String),
 }
 
-pub(super) async fn ask(port: u16, user: &str) -> Answer {
-    match tokio::time::timeout(PROBE_LIMIT, exchange(port, user)).await {
+pub(super) async fn ask(address: Ipv4Addr, port: u16, user: &str) -> Answer {
+    match tokio::time::timeout(PROBE_LIMIT, exchange(address, port, user)).await {
         Ok(Ok(answer)) => answer,
         Ok(Err(error)) => Answer::NotYet(error.to_string()),
         Err(_) => Answer::NotYet("no answer".to_owned()),
     }
 }
 
-async fn exchange(port: u16, user: &str) -> std::io::Result<Answer> {
-    let mut stream = TcpStream::connect(("127.0.0.1", port)).await?;
+async fn exchange(address: Ipv4Addr, port: u16, user: &str) -> std::io::Result<Answer> {
+    let mut stream = TcpStream::connect((address, port)).await?;
     stream.write_all(&start_up_message(user)).await?;
     let mut head = [0; 5];
     stream.read_exact(&mut head).await?;

@@ -14,7 +14,6 @@ use tokio::io::AsyncWriteExt;
 
 use super::access::{Access, Identity, client_from};
 use super::audit::{self, AuditEntry, AuditMark};
-use super::control_plane::programs_dir;
 use crate::{TestFolder, eventually};
 
 /// How long the end of a test may take for what it leaves to others.
@@ -132,7 +131,7 @@ impl Cluster {
     /// # Errors
     /// When it cannot be run; that it failed is no error.
     pub async fn kubectl(&self, args: &[&str], input: &str) -> Result<KubectlOutput> {
-        let mut command = tokio::process::Command::new(programs_dir()?.join("kubectl"));
+        let mut command = tokio::process::Command::new(super::kubectl()?);
         let config = self.access.dir.join("admin.kubeconfig");
         command.arg("--kubeconfig").arg(config).args(["--namespace", self.namespace()]).args(args);
         // What it has found out about the server, for its next run.

@@ -213,6 +213,14 @@ pub(super) fn programs_dir() -> Result<PathBuf> {
     found.with_context(|| format!("Kubernetes was not found (looked in {places:?}); `make tools` builds it"))
 }
 
+/// The `kubectl` that `tools/install.sh` builds.
+///
+/// # Errors
+/// When it is not there.
+pub fn kubectl() -> Result<PathBuf> {
+    Ok(programs_dir()?.join("kubectl"))
+}
+
 /// The `helm` that `tools/install.sh` builds.
 ///
 /// # Errors

@@ -24,5 +24,5 @@ pub mod shared;
 pub use access::{Access, Identity, client_from};
 pub use audit::{AuditEntry, AuditMark};
 pub use cluster::{Cluster, KubectlOutput};
-pub use control_plane::{ControlPlane, ControlPlaneOptions, NODE_ADDRESS, helm};
+pub use control_plane::{ControlPlane, ControlPlaneOptions, NODE_ADDRESS, helm, kubectl};
 pub use faulty::{Fault, FaultyWay};

@@ -13,6 +13,9 @@ const CHANNELS_PER_CLIENT: usize = 90;
 /// A replaced client is not kept for longer: coverage that does not move any more would hold it for ever.
 const OVERLAP_LIMIT: Duration = Duration::from_secs(30);
 
+/// A client without channels stays so long: until when its last ones were heard is known by Twitch's answers to their PARTs.
+const EMPTY_LINGER: Duration = Duration::from_secs(3);
+
 /// Names a client within this process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(super) struct ClientId(pub(super) u64);
@@ -30,6 +33,8 @@ pub(super) struct Allocation {
 struct Client {
     channels: BTreeSet<String>,
     replaced: Option<Replaced>,
+    /// Since when it was seen without channels.
+    empty_since: Option<Instant>,
 }
 
 #[derive(Debug)]
@@ -108,7 +113,7 @@ impl Allocation {
         self.clients.get(&client).is_none_or(|client| client.replaced.is_some())
     }
 
-    /// Forgets the clients that nobody needs any more and returns them: the empty, and the replaced once they have
+    /// Forgets the clients that nobody needs any more and returns them: the long empty, and the replaced once they have
     /// surely heard (`heard_until`, ms) what the new one could have missed.
     pub(super) fn take_needless(
         &mut self,
@@ -117,7 +122,11 @@ impl Allocation {
     ) -> Vec<ClientId> {
         let needless = |(id, client): (&ClientId, &mut Client)| {
             let done = match &mut client.replaced {
-                None => client.channels.is_empty(),
+                None if client.channels.is_empty() => now >= *client.empty_since.get_or_insert(now) + EMPTY_LINGER,
+                None => {
+                    client.empty_since = None;
+                    false
+                }
                 Some(replaced) => replaced.is_done(now, || heard_until(*id)),
             };
             done.then_some(*id)
@@ -172,12 +181,14 @@ mod tests {
     }
 
     #[test]
-    fn room_that_was_left_is_used_and_an_empty_client_goes() {
+    fn room_that_was_left_is_used_and_an_empty_client_goes_when_its_parts_can_have_been_answered() {
         let (mut allocation, clients) = placed(91);
         assert_eq!(allocation.remove("channel_3"), [clients[3]]);
         assert_eq!(allocation.place("new"), clients[0]);
         assert_eq!(allocation.remove("channel_90"), [clients[90]]);
-        assert_eq!(allocation.take_needless(Instant::now(), |_| None), [clients[90]]);
+        let now = Instant::now();
+        assert_eq!(allocation.take_needless(now, |_| None), []);
+        assert_eq!(allocation.take_needless(now + EMPTY_LINGER, |_| None), [clients[90]]);
         assert!(allocation.client_of("channel_90").is_none());
     }
 
@@ -213,7 +224,9 @@ mod tests {
         let (mut allocation, clients) = placed(1);
         let (new, _) = allocation.replace(clients[0]).unwrap();
         assert_eq!(allocation.remove("channel_0"), [clients[0], new]);
-        assert_eq!(allocation.take_needless(Instant::now(), |_| Some(0)), [clients[0], new]);
+        let now = Instant::now();
+        assert_eq!(allocation.take_needless(now, |_| Some(0)), [clients[0]]);
+        assert_eq!(allocation.take_needless(now + EMPTY_LINGER, |_| Some(0)), [new]);
     }
 
     #[test]

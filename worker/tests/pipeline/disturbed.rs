@@ -1,8 +1,8 @@
 //! The same chat while every worker is killed in turn and every connection is told to reconnect.
 
-use crate::equality::{assert_equal, assert_no_gap, judged};
 use crate::fleet::{Fleet, LIMIT, Setup};
 use clamor_simulator::Ledger;
+use clamor_testkit::equality::{assert_equal, assert_no_gap, judged};
 use clamor_testkit::eventually;
 
 const MESSAGES_PER_SECOND: f64 = 2_000.0;
@@ -35,10 +35,10 @@ async fn killed_workers_and_reconnects_lose_nothing_and_count_nothing_twice() {
     .await;
     let stopped = fleet.simulator.stop_speaking().await.unwrap();
     println!("stopped speaking: {stopped}");
-    let judged_ms = judged(&fleet).await;
+    let judged_ms = judged(&fleet.store).await;
     let ledger = fleet.drain().await;
-    assert_equal(&fleet, &ledger).await;
-    assert_no_gap(&fleet, &ledger, judged_ms).await;
+    assert_equal(&fleet.store, &ledger).await;
+    assert_no_gap(&fleet.store, &ledger, judged_ms).await;
 }
 
 /// Commits go on: whatever happens next hits messages on their way.

@@ -6,6 +6,7 @@ use clamor_bus::{Bus, BusConfig, StreamLimits};
 use clamor_planner::control::{self, ControlOptions, View};
 use clamor_planner::desired::{Desired, DesiredChannel};
 use clamor_simulator::Ledger;
+use clamor_testkit::equality::{EVERYTHING, PHRASES};
 use clamor_testkit::{Proxy, Servers, SimulatorOptions, SimulatorProcess, WorkerOptions, WorkerProcess, eventually};
 use clamor_worker::health::Health;
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
@@ -19,11 +20,6 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 pub(crate) const WORKER: &str = env!("CARGO_BIN_EXE_clamor-worker");
 pub(crate) const LIMIT: Duration = Duration::from_secs(60);
 const SLOTS: [&str; 2] = ["a", "b"];
-/// What the simulator inserts, with the pattern that must find it. The first is matched in its very case only.
-pub(crate) const PHRASES: [(&str, &str, bool); 3] =
-    [("clamor", r"\bclamor\b", true), ("gg", r"\bgg\b", false), ("first try", r"\bfirst\s+try\b", false)];
-/// A phrase that every message matches once and that is logged: so the store knows each message that was counted.
-pub(crate) const EVERYTHING: &str = "everything";
 pub(crate) const SHARDS: u16 = 4;
 /// The subject names of its bus.
 const PIPELINE: &str = "clamor";

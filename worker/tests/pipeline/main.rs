@@ -4,7 +4,6 @@
 #![allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "small numbers of a test")]
 
 mod disturbed;
-mod equality;
 mod faults;
 mod fleet;
 mod undisturbed;

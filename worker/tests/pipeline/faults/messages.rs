@@ -1,8 +1,9 @@
 //! Message by message, where some may be lost: what was said and is not in the store lies in a gap, and what is there
 //! was said and counted once.
 
-use crate::fleet::{EVERYTHING, Fleet};
+use crate::fleet::Fleet;
 use clamor_testkit::Said;
+use clamor_testkit::equality::EVERYTHING;
 use sqlx::Row;
 use std::collections::{BTreeMap, BTreeSet};
 

@@ -2,8 +2,9 @@
 
 use super::RATE;
 use super::standing::QUIET_SOON;
-use crate::fleet::{EVERYTHING, Fleet, LIMIT, SHARDS, Setup, phrase};
+use crate::fleet::{Fleet, LIMIT, SHARDS, Setup, phrase};
 use clamor_bus::set::PhraseSpec;
+use clamor_testkit::equality::EVERYTHING;
 use clamor_testkit::eventually;
 use std::sync::Arc;
 use std::time::Duration;

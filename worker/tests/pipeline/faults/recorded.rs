@@ -2,9 +2,9 @@
 
 use super::standing::QUIET_SOON;
 use super::{Length, RATE};
-use crate::equality::assert_equal;
 use crate::fleet::{Fleet, LIMIT, Setup, WORKER};
 use clamor_simulator::Ledger;
+use clamor_testkit::equality::assert_equal;
 use clamor_testkit::{Chance, Listener, Process, ProcessSpec, eventually};
 use std::path::Path;
 use std::time::Duration;
@@ -51,7 +51,7 @@ async fn a_recording_of_what_is_heard_live_counts_nothing_twice_and_fills_what_w
     }
     listener.said().unwrap();
     let ledger = fleet.drain().await;
-    assert_equal(&fleet, &ledger).await;
+    assert_equal(&fleet.store, &ledger).await;
 }
 
 fn assert_nothing_new(said: &str) {

@@ -3,9 +3,9 @@
 use super::fault::Fault;
 use super::standing::QUIET;
 use super::{Length, RATE};
-use crate::equality::{assert_equal, assert_no_gap, judged};
 use crate::fleet::{Fleet, Setup};
 use clamor_testkit::Chance;
+use clamor_testkit::equality::{assert_equal, assert_no_gap, judged};
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
@@ -40,10 +40,10 @@ async fn whatever_is_killed_paused_or_cut_nothing_is_lost_and_nothing_counts_twi
         }
     }
     println!("SEED={}: {rounds:?} in {:?}", chance.seed(), began.elapsed());
-    let judged_ms = judged(&fleet).await;
+    let judged_ms = judged(&fleet.store).await;
     let ledger = fleet.drain().await;
-    assert_equal(&fleet, &ledger).await;
-    assert_no_gap(&fleet, &ledger, judged_ms).await;
+    assert_equal(&fleet.store, &ledger).await;
+    assert_no_gap(&fleet.store, &ledger, judged_ms).await;
 }
 
 /// All faults once; in a soak kills come more often, and servers are away for a minute. `FAULTS` chooses among them.

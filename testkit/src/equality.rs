@@ -1,59 +1,79 @@
-//! What was said against what was counted: per channel, phrase, emote and chatter; minutes, hours, days and totals.
+//! What the simulator said against what was counted: per channel, phrase, emote and chatter; minutes, hours, days and totals.
+#![allow(clippy::unwrap_used, reason = "a part of tests: what is not as it should be fails them")]
 
-use crate::fleet::{Fleet, LIMIT, PHRASES};
-use clamor_simulator::Ledger;
-use clamor_testkit::eventually;
-use sqlx::Row;
 use std::collections::BTreeMap;
 use std::fmt::Debug;
+use std::time::Duration;
+
+use clamor_simulator::Ledger;
+use sqlx::{AssertSqlSafe, PgPool, Row};
+
+use crate::eventually;
+
+/// Others build and test on the machine, too.
+const LIMIT: Duration = Duration::from_secs(60);
+/// What the simulator inserts, with the pattern that must find it. The first is matched in its very case only, and logged.
+pub const PHRASES: [(&str, &str, bool); 3] =
+    [("clamor", r"\bclamor\b", true), ("gg", r"\bgg\b", false), ("first try", r"\bfirst\s+try\b", false)];
+/// A phrase of a test's own that is not compared.
+pub const EVERYTHING: &str = "everything";
 
 /// Rows by key.
 type Sums<K> = BTreeMap<K, Vec<i64>>;
 
 /// Fails at the first table that differs, with the first rows that do.
-pub(crate) async fn assert_equal(fleet: &Fleet, ledger: &Ledger) {
+///
+/// # Panics
+/// At the first table that differs.
+pub async fn assert_equal(store: &PgPool, ledger: &Ledger) {
     let said = minutes(ledger);
-    assert_same("channel_minute", &said, &fleet.sums(&select_channels("channel_minute", "minute")).await);
+    assert_same("channel_minute", &said, &sums(store, &select_channels("channel_minute", "minute")).await);
     for (level, length_ms) in [("hour", 3_600_000), ("day", 86_400_000)] {
         let expected = coarser(&said, length_ms);
         let query = select_channels(&format!("channel_{level}"), level);
-        let counted: Sums<[i64; 2]> = fleet.sums(&query).await;
+        let counted: Sums<[i64; 2]> = sums(store, &query).await;
         // Unique chatters do not add up; those of hours are compared with the chatters below.
         assert_same(&format!("channel_{level}"), &without_last(&expected), &without_last(&counted));
     }
-    assert_same("channel_total", &without_last(&coarser(&said, u64::MAX)), &without_last(&totals(fleet).await));
-    assert_same("phrase_minute", &phrases(ledger), &fleet.sums(PHRASES_SQL).await);
-    assert_same("emote_minute", &emotes(ledger), &emotes_counted(fleet).await);
-    assert_same("chatter_hour", &chatters(ledger), &fleet.sums(CHATTERS_SQL).await);
-    assert_same("chatter_emote_day", &chatter_emotes(ledger), &chatter_emotes_counted(fleet).await);
-    assert_same("unique chatters of hours", &hour_uniques(ledger), &fleet.sums(HOUR_UNIQUES_SQL).await);
-    assert_same("phrase_match", &logged(ledger), &fleet.sums(LOGGED_SQL).await);
+    assert_same("channel_total", &without_last(&coarser(&said, u64::MAX)), &without_last(&totals(store).await));
+    assert_same("phrase_minute", &phrases(ledger), &sums(store, PHRASES_SQL).await);
+    assert_same("emote_minute", &emotes(ledger), &emotes_counted(store).await);
+    assert_same("chatter_hour", &chatters(ledger), &sums(store, CHATTERS_SQL).await);
+    assert_same("chatter_emote_day", &chatter_emotes(ledger), &chatter_emotes_counted(store).await);
+    assert_same("unique chatters of hours", &hour_uniques(ledger), &sums(store, HOUR_UNIQUES_SQL).await);
+    assert_same("phrase_match", &logged(ledger), &sums(store, LOGGED_SQL).await);
 }
 
 /// From the last first JOIN to the drain, every channel was heard all the time.
-pub(crate) async fn assert_no_gap(fleet: &Fleet, ledger: &Ledger, drain_ms: i64) {
+///
+/// # Panics
+/// When one was not.
+pub async fn assert_no_gap(store: &PgPool, ledger: &Ledger, drain_ms: i64) {
     let joined_ms = i64::try_from(ledger.last_first_join_ms().unwrap()).unwrap();
     let query = "SELECT login, since::text, until::text FROM gap
         WHERE tstzrange(since, until) && tstzrange(to_timestamp($1 / 1000.0), to_timestamp($2 / 1000.0))";
     let gaps = sqlx::query(query).bind(joined_ms + TO_JOIN_MS).bind(drain_ms);
-    let gaps = gaps.fetch_all(&fleet.store).await.unwrap();
+    let gaps = gaps.fetch_all(store).await.unwrap();
     let shown: Vec<[String; 3]> = gaps.iter().map(|row| [row.get(0), row.get(1), row.get(2)]).take(10).collect();
     assert!(gaps.is_empty(), "{} gaps, the first: {shown:?}", gaps.len());
-    assert!(judged_ms(fleet).await.unwrap() >= drain_ms, "gaps are judged up to the drain");
+    assert!(judged_ms(store).await.unwrap() >= drain_ms, "gaps are judged up to the drain");
 }
 
 /// From a JOIN until the worker has read the answer.
 const TO_JOIN_MS: i64 = 1_000;
 
 /// Up to where gaps are judged in all shards.
-async fn judged_ms(fleet: &Fleet) -> Result<i64, sqlx::Error> {
-    fleet.number("SELECT (extract(epoch FROM min(judged_until)) * 1000)::bigint FROM shard_group WHERE grp = 0").await
+async fn judged_ms(store: &PgPool) -> Result<i64, sqlx::Error> {
+    number(store, "SELECT (extract(epoch FROM min(judged_until)) * 1000)::bigint FROM shard_group WHERE grp = 0").await
 }
 
 /// The present, once gaps are judged up to it: while workers still listen, so that nothing of it is in doubt.
-pub(crate) async fn judged(fleet: &Fleet) -> i64 {
-    let now_ms = fleet.number("SELECT (extract(epoch FROM now()) * 1000)::bigint").await.unwrap();
-    eventually("gaps are judged up to the end", LIMIT, async || match judged_ms(fleet).await {
+///
+/// # Panics
+/// When they are not in time.
+pub async fn judged(store: &PgPool) -> i64 {
+    let now_ms = number(store, "SELECT (extract(epoch FROM now()) * 1000)::bigint").await.unwrap();
+    eventually("gaps are judged up to the end", LIMIT, async || match judged_ms(store).await {
         Ok(until) if until >= now_ms => Ok(()),
         other => Err(format!("{other:?}, not yet {now_ms}")),
     })
@@ -139,9 +159,9 @@ fn without_last(sums: &Sums<[i64; 2]>) -> Sums<[i64; 2]> {
     sums.iter().map(cut).filter(|(_, counts)| counts.iter().any(|count| *count > 0)).collect()
 }
 
-async fn totals(fleet: &Fleet) -> Sums<[i64; 2]> {
+async fn totals(store: &PgPool) -> Sums<[i64; 2]> {
     let measures = MEASURES[..13].iter().map(|name| format!("{name}::bigint")).collect::<Vec<_>>().join(", ");
-    fleet.sums(&format!("SELECT channel_id, 0::bigint, {measures}, 0::bigint FROM channel_total")).await
+    sums(store, &format!("SELECT channel_id, 0::bigint, {measures}, 0::bigint FROM channel_total")).await
 }
 
 fn phrases(ledger: &Ledger) -> Sums<(i64, i64, String)> {
@@ -171,10 +191,10 @@ fn emotes(ledger: &Ledger) -> Sums<(i64, i64, String)> {
     ledger.emotes.iter().map(|row| (key(row), [row.occurrences, row.messages].map(signed).to_vec())).collect()
 }
 
-async fn emotes_counted(fleet: &Fleet) -> Sums<(i64, i64, String)> {
+async fn emotes_counted(store: &PgPool) -> Sums<(i64, i64, String)> {
     let query = "SELECT channel_id, (extract(epoch FROM minute) * 1000)::bigint, provider_id, occurrences, messages
         FROM emote_minute JOIN emote USING (emote_id) WHERE provider = 'twitch'";
-    fleet.sums(query).await
+    sums(store, query).await
 }
 
 fn chatters(ledger: &Ledger) -> Sums<[i64; 3]> {
@@ -200,10 +220,10 @@ fn chatter_emotes(ledger: &Ledger) -> Sums<(i64, i64, i64, String)> {
     ledger.chatter_emotes.iter().map(|row| (key(row), vec![signed(row.occurrences)])).collect()
 }
 
-async fn chatter_emotes_counted(fleet: &Fleet) -> Sums<(i64, i64, i64, String)> {
+async fn chatter_emotes_counted(store: &PgPool) -> Sums<(i64, i64, i64, String)> {
     let query = "SELECT channel_id, (extract(epoch FROM day) * 1000)::bigint, chatter_id, provider_id, occurrences
         FROM chatter_emote_day JOIN emote USING (emote_id)";
-    fleet.sums(query).await
+    sums(store, query).await
 }
 
 fn signed(number: u64) -> i64 {
@@ -244,12 +264,14 @@ impl Key for (i64, i64, i64, String) {
     }
 }
 
-impl Fleet {
-    /// The rows of a query: first the key, then counts.
-    async fn sums<K: Key>(&self, query: &str) -> Sums<K> {
-        let rows = sqlx::query(sqlx::AssertSqlSafe(query)).fetch_all(&self.store).await.unwrap();
-        rows.iter().map(|row| (K::read(row), (K::COLUMNS..row.len()).map(|column| row.get(column)).collect())).collect()
-    }
+/// The rows of a query: first the key, then counts.
+async fn sums<K: Key>(store: &PgPool, query: &str) -> Sums<K> {
+    let rows = sqlx::query(AssertSqlSafe(query)).fetch_all(store).await.unwrap();
+    rows.iter().map(|row| (K::read(row), (K::COLUMNS..row.len()).map(|column| row.get(column)).collect())).collect()
+}
+
+async fn number(store: &PgPool, query: &str) -> Result<i64, sqlx::Error> {
+    sqlx::query(AssertSqlSafe(query)).fetch_one(store).await?.try_get(0)
 }
 
 /// `said` has a row for each of `counted` and the other way about, and the counts that both tell are the same.
