@@ -9,11 +9,14 @@
 //! `max(1.5 × mean, mean + heaviest)`.
 
 use std::cmp::Reverse;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use xxhash_rust::xxh3::xxh3_64;
 
 /// Login → the slots that hear it.
 pub type Placement = BTreeMap<String, BTreeSet<String>>;
+
+/// Login → the slots that hear it now.
+pub type Current<'a> = HashMap<&'a str, Vec<&'a String>>;
 
 /// One channel to place.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -26,9 +29,14 @@ pub struct Item<'a> {
     pub redundancy: usize,
 }
 
+/// A placement as where things stand now.
+pub(crate) fn current(placement: &Placement) -> Current<'_> {
+    placement.iter().map(|(login, slots)| (login.as_str(), slots.iter().collect())).collect()
+}
+
 /// Places all items on the slots, starting from where they are.
 #[must_use]
-pub fn place(items: &[Item<'_>], slots: &BTreeSet<String>, current: &Placement) -> Placement {
+pub fn place(items: &[Item<'_>], slots: &BTreeSet<String>, current: &Current<'_>) -> Placement {
     let mut board = Board::new(items, slots);
     board.keep(current);
     board.add_missing();
@@ -53,11 +61,11 @@ impl<'a> Board<'a> {
         Self { items, load: vec![0; slots.len()], slots, places: vec![BTreeSet::new(); items.len()], total }
     }
 
-    fn keep(&mut self, current: &Placement) {
+    fn keep(&mut self, current: &Current<'_>) {
         for (index, item) in self.items.iter().enumerate() {
             let Some(now) = current.get(item.login) else { continue };
             // The slots are sorted.
-            let mut kept: Vec<usize> = now.iter().filter_map(|slot| self.slots.binary_search(&slot).ok()).collect();
+            let mut kept: Vec<usize> = now.iter().filter_map(|slot| self.slots.binary_search(slot).ok()).collect();
             if kept.len() > 1 {
                 kept.sort_by_key(|slot| Reverse(self.score(index, *slot)));
             }
@@ -160,6 +168,10 @@ fn copies(item: &Item<'_>, slots: usize) -> usize {
 mod tests {
     use super::*;
     use proptest::prelude::*;
+
+    fn place(items: &[Item<'_>], slots: &BTreeSet<String>, now: &Placement) -> Placement {
+        super::place(items, slots, &current(now))
+    }
 
     fn slots(count: usize) -> BTreeSet<String> {
         (0..count).map(|n| format!("slot-{n}")).collect()

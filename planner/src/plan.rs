@@ -7,7 +7,7 @@
 //! - A channel is wanted since it was asked for; once a directive's plan says since when, that stays.
 
 use crate::desired::{Desired, DesiredChannel};
-use crate::placement::{Item, Placement, place};
+use crate::placement::{self, Current, Item, Placement, place};
 use clamor_bus::assignment::{AssignedChannel, Assignment};
 use clamor_bus::report::{ChannelReport, Report};
 use clamor_bus::set::{Plan as ShardPlan, WantedChannel};
@@ -75,16 +75,18 @@ pub fn plan(observed: Observed<'_>) -> Plan {
     }
 }
 
+/// Slot → what it reads.
+type Held<'a> = BTreeMap<&'a String, BTreeSet<&'a String>>;
+
 /// What each slot reads by its assignment or, where there is none, by its own word.
-fn held(observed: &Observed<'_>) -> BTreeMap<String, BTreeSet<String>> {
-    let mut held: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
+fn held<'a>(observed: &Observed<'a>) -> Held<'a> {
+    let mut held = Held::new();
     for (slot, assignment) in observed.assigned {
-        held.insert(slot.clone(), assignment.channels.iter().map(|channel| channel.login.clone()).collect());
+        held.insert(slot, assignment.channels.iter().map(|channel| &channel.login).collect());
     }
     for Seen { report, .. } in observed.reports {
         if !observed.assigned.contains_key(&report.slot) {
-            let logins = report.channels.iter().map(|channel| channel.login.clone());
-            held.entry(report.slot.clone()).or_default().extend(logins);
+            held.entry(&report.slot).or_default().extend(report.channels.iter().map(|channel| &channel.login));
         }
     }
     held
@@ -110,19 +112,15 @@ fn weight(rate: u32) -> u64 {
     JOIN_COST + u64::from(rate).checked_next_power_of_two().unwrap_or(0)
 }
 
-fn placement(
-    observed: &Observed<'_>,
-    held: &BTreeMap<String, BTreeSet<String>>,
-    rates: &HashMap<&str, u32>,
-) -> Placement {
-    let mut current = Placement::new();
+fn placement(observed: &Observed<'_>, held: &Held<'_>, rates: &HashMap<&str, u32>) -> Placement {
+    let mut current = Current::new();
     for (slot, logins) in held {
         for login in logins {
-            current.entry(login.clone()).or_default().insert(slot.clone());
+            current.entry(login).or_default().push(slot);
         }
     }
     // In the middle of a move both slots hold the channel; only the last plan knows which one it belongs to.
-    current.extend(observed.placed.iter().map(|(login, slots)| (login.clone(), slots.clone())));
+    current.extend(placement::current(observed.placed));
     let items: Vec<Item<'_>> = observed
         .desired
         .active()
@@ -142,25 +140,27 @@ fn placement(
 
 fn assignments(
     observed: &Observed<'_>,
-    held: &BTreeMap<String, BTreeSet<String>>,
+    held: &Held<'_>,
     placed: &Placement,
     rates: &HashMap<&str, u32>,
 ) -> BTreeMap<String, Assignment> {
     let heard = heard(observed.reports);
-    let slots = observed.slots.iter().chain(held.keys()).chain(placed.values().flatten());
-    let mut lists: BTreeMap<&String, BTreeSet<&String>> =
-        slots.filter(|slot| !observed.mute.contains(*slot)).map(|slot| (slot, BTreeSet::new())).collect();
+    let slots = observed.slots.iter().chain(held.keys().copied());
+    let mut lists: Held<'_> = slots.map(|slot| (slot, BTreeSet::new())).collect();
     for (login, slots) in placed {
         for slot in slots {
-            if let Some(list) = lists.get_mut(slot) {
-                list.insert(login);
-            }
+            lists.entry(slot).or_default().insert(login);
         }
     }
+    lists.retain(|slot, _| !observed.mute.contains(*slot));
     for (slot, logins) in held {
         let Some(list) = lists.get_mut(slot) else { continue };
-        for login in logins.iter().filter(|login| observed.desired.is_active(login)) {
-            let arrived = placed.get(login).is_some_and(|slots| {
+        for login in logins {
+            // Most stay where they are.
+            if list.contains(login) || !observed.desired.is_active(login) {
+                continue;
+            }
+            let arrived = placed.get(*login).is_some_and(|slots| {
                 !slots.is_empty() && slots.iter().all(|slot| heard.contains(&(slot.as_str(), login.as_str())))
             });
             if !arrived {
