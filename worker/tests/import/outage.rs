@@ -131,4 +131,5 @@ async fn says(import: &Process, words: &str) {
     .await;
 }
 
-const PLACE: &str = "SELECT bytes FROM import";
+/// That of both lanes.
+const PLACE: &str = "SELECT sum(bytes)::bigint FROM import_place";
