@@ -122,8 +122,7 @@ impl Fleet {
             tokio::time::sleep(rest).await;
             let asked = self.cluster.audit_since(mark, &username).await?;
             let writes = asked.iter().filter(|entry| entry.is_write() && entry.resource != "leases");
-            Ok(writes.inspect(|write| println!("at rest: {} {} {}", write.verb, write.resource, write.name)).count()
-                as u64)
+            Ok(writes.count() as u64)
         };
         // Rates and events of the convergence are written a little later.
         eventually("the operator comes to rest", CONVERGED_LIMIT, async || {
