@@ -12,7 +12,7 @@ use std::time::Instant;
 
 const AFTER_HELP: &str = "\
 Examples:
-  Everything (about a quarter of an hour; nothing else should run meanwhile):
+  Everything (about twenty minutes; nothing else should run meanwhile):
     clamor-bench --json target/bench.json
   Two of them:
     clamor-bench latency bus
