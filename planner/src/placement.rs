@@ -77,7 +77,8 @@ impl<'a> Board<'a> {
     }
 
     fn add_missing(&mut self) {
-        let mut order: Vec<usize> = (0..self.items.len()).collect();
+        let is_missing = |index: &usize| self.places[*index].len() < copies(&self.items[*index], self.slots.len());
+        let mut order: Vec<usize> = (0..self.items.len()).filter(is_missing).collect();
         order.sort_by_key(|index| (Reverse(self.items[*index].weight), self.items[*index].login));
         for index in order {
             for _ in self.places[index].len()..copies(&self.items[index], self.slots.len()) {
