@@ -107,6 +107,9 @@ pub async fn servers(needs: Needs) -> Result<Servers> {
     Servers::start_with(needs, |_, postgres| postgres.settings.retain(|(name, _)| name != "fsync")).await
 }
 
+/// As the pods of operator and ingest have it.
+pub const ONE_HEAP: (&str, &str) = ("MALLOC_ARENA_MAX", "1");
+
 /// The worker of one slot.
 ///
 /// # Errors
@@ -114,7 +117,7 @@ pub async fn servers(needs: Needs) -> Result<Servers> {
 pub fn ingest(slot: &str, servers: &Servers, simulator: &SimulatorProcess) -> Result<WorkerProcess> {
     let spill = servers.folder().join(format!("spill-{slot}"));
     let options = WorkerOptions::ingest(&worker()?, slot, servers, simulator);
-    WorkerProcess::start(options.env("SPILL_DIR", spill.to_string_lossy()))
+    WorkerProcess::start(options.env("SPILL_DIR", spill.to_string_lossy()).env(ONE_HEAP.0, ONE_HEAP.1))
 }
 
 /// An aggregator of all shards.
@@ -189,6 +192,7 @@ async fn plan(servers: &Servers, simulator: &SimulatorProcess, shape: Shape) -> 
     let desired = Desired {
         channels: ledger.channels.iter().map(|row| wish(&row.login)).collect(),
         phrases: PhraseSet { phrases: DEFAULT_PHRASES.iter().map(|text| phrase(text)).collect() },
+        ..Desired::default()
     };
     let (wishes, desired) = watch::channel(Arc::new(desired));
     let slots = SLOTS[..shape.redundancy].iter().map(|&slot| slot.to_owned()).collect();

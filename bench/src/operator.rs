@@ -6,14 +6,16 @@ use crate::budget::{Bar, Figure};
 use crate::crowd::precise;
 use crate::fleet::{self, LIMIT};
 use crate::pipeline::megabytes;
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Context as _, Result, bail, ensure};
 use clamor_simulator::ConnectionInfo;
 use clamor_testkit::kube::{Cluster, ControlPlane, ControlPlaneOptions, Identity};
 use clamor_testkit::{Needs, Servers, SimulatorOptions, SimulatorProcess, WorkerOptions, WorkerProcess, eventually};
 use futures::{StreamExt as _, TryStreamExt as _, stream};
-use kube::api::{Api, ApiResource, DynamicObject, GroupVersionKind, ListParams, PostParams};
+use kube::api::{Api, ApiResource, DynamicObject, GroupVersionKind, PostParams, WatchEvent, WatchParams};
 use serde_json::json;
+use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
+use tokio_util::task::AbortOnDropHandle;
 
 const CHANNELS: u64 = 10_000;
 const SLOTS: u64 = 6;
@@ -91,6 +93,7 @@ impl Fleet {
     /// Creates all; from the first creation until all are Ready.
     async fn converge(&self) -> Result<Duration> {
         let (api, began) = (self.channels(), Instant::now());
+        let all_ready = AbortOnDropHandle::new(tokio::spawn(all_ready(api.clone())));
         let objects = stream::iter(0..CHANNELS).map(|number| {
             let api = api.clone();
             async move {
@@ -105,12 +108,9 @@ impl Fleet {
         })
         .await;
         println!("all joined after {:.1?}", began.elapsed());
-        eventually("all channels are Ready", CONVERGED_LIMIT, async || {
-            let list = api.list(&ListParams::default().match_any()).await.map_err(|error| error.to_string())?;
-            let ready = list.items.iter().filter(|object| is_ready(object)).count();
-            if ready as u64 == CHANNELS { Ok(()) } else { Err(format!("{ready}\n{}", self.operator.log_tail())) }
-        })
-        .await;
+        let ended = tokio::time::timeout(CONVERGED_LIMIT, all_ready).await;
+        ended.with_context(|| format!("not all are Ready\n{}", self.operator.log_tail()))???;
+        println!("all Ready after {:.1?}", began.elapsed());
         Ok(began.elapsed())
     }
 
@@ -178,6 +178,27 @@ fn channel(number: u64) -> serde_json::Value {
     })
 }
 
+/// Follows them until all are Ready: to list them again and again would keep the API server busier than what is measured.
+async fn all_ready(api: Api<DynamicObject>) -> Result<()> {
+    let mut ready = BTreeSet::new();
+    loop {
+        // The API server ends a watch that falls behind; a new one begins with all that is there.
+        let mut events = api.watch(&WatchParams::default(), "0").await?.boxed();
+        while let Some(event) = events.try_next().await? {
+            match event {
+                WatchEvent::Added(object) | WatchEvent::Modified(object) if is_ready(&object) => {
+                    ready.extend(object.metadata.name);
+                }
+                WatchEvent::Error(error) => bail!("the watch failed: {}", error.message),
+                _ => {}
+            }
+            if ready.len() as u64 == CHANNELS {
+                return Ok(());
+            }
+        }
+    }
+}
+
 fn is_ready(object: &DynamicObject) -> bool {
     let conditions = object.data["status"]["conditions"].as_array();
     conditions.into_iter().flatten().any(|condition| condition["type"] == "Ready" && condition["status"] == "True")
@@ -196,12 +217,18 @@ async fn operator_of(cluster: &Cluster, servers: &Servers) -> Result<WorkerProce
         .env("KUBECONFIG", kubeconfig.to_string_lossy())
         .env("WATCH_NAMESPACES", cluster.namespace())
         .env("POD_NAMESPACE", cluster.namespace())
-        .env("POD_NAME", "operator");
+        .env("POD_NAME", "operator")
+        .env(fleet::ONE_HEAP.0, fleet::ONE_HEAP.1);
     WorkerProcess::start(options)
 }
 
 fn ingest(slot: &str, on_bus: &str, servers: &Servers, simulator: &SimulatorProcess) -> Result<WorkerProcess> {
     let spill = servers.folder().join(format!("spill-{slot}"));
     let options = WorkerOptions::ingest(&fleet::program("clamor-worker")?, slot, servers, simulator);
-    WorkerProcess::start(options.env("PIPELINE", on_bus).env("SPILL_DIR", spill.to_string_lossy()))
+    WorkerProcess::start(
+        options
+            .env("PIPELINE", on_bus)
+            .env("SPILL_DIR", spill.to_string_lossy())
+            .env(fleet::ONE_HEAP.0, fleet::ONE_HEAP.1),
+    )
 }
