@@ -35,7 +35,9 @@ const LOOK_AGAIN: Duration = Duration::from_secs(10);
 const TOGETHER: Duration = Duration::from_millis(20);
 /// Statuses that are written at once, and in a second.
 const WRITES_AT_ONCE: usize = 16;
-const WRITES_PER_SECOND: u32 = 300;
+const WRITES_PER_SECOND: u32 = 400;
+/// Statuses of one turn: what it saw grows old while they are written.
+const WRITES_IN_A_TURN: usize = 150;
 /// Statuses that only tell another rate, in a second.
 const RATES_PER_SECOND: f64 = 5.0;
 /// And how many of them may have been saved up.
@@ -85,10 +87,10 @@ pub async fn run(context: Context, name: String, mut poked: watch::Receiver<u64>
         namespace.context.metrics.took.observe(began.elapsed().as_secs_f64());
         wake = match outcome {
             Ok(Turn::Nothing) => return,
-            Ok(Turn::Done) => {
+            Ok(turn @ (Turn::Done | Turn::More)) => {
                 waits = backoff();
                 namespace.count("success");
-                Instant::now() + LOOK_AGAIN
+                Instant::now() + if turn == Turn::More { Duration::ZERO } else { LOOK_AGAIN }
             }
             Ok(Turn::Again) => {
                 namespace.count("requeue");
@@ -105,10 +107,13 @@ pub async fn run(context: Context, name: String, mut poked: watch::Receiver<u64>
     }
 }
 
-/// What became of a turn.
+/// What became of a turn, or of a part of it; of two the greater one holds for both.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Turn {
     /// All is as it should be, or was written.
     Done,
+    /// There is more to write than one turn does.
+    More,
     /// Something had changed under it.
     Again,
     /// Nothing is left of the namespace.
@@ -182,16 +187,16 @@ impl Namespace {
             planning.standing()
         });
         let deployed = self.deploy(&objects, &wanted, view.as_deref()).await;
-        let told = if self.context.retiring { Ok(false) } else { self.tell(&objects, &wanted, view.as_deref()).await };
-        let again = deployed? | told?;
-        Ok(if again { Turn::Again } else { Turn::Done })
+        let told =
+            if self.context.retiring { Ok(Turn::Done) } else { self.tell(&objects, &wanted, view.as_deref()).await };
+        Ok(deployed?.max(told?))
     }
 
-    /// Makes the Deployments what they should be. True: something had changed under it.
-    async fn deploy(&mut self, objects: &Objects, wanted: &Wanted, view: Option<&View>) -> Result<bool, ApplyError> {
+    /// Makes the Deployments what they should be.
+    async fn deploy(&mut self, objects: &Objects, wanted: &Wanted, view: Option<&View>) -> Result<Turn, ApplyError> {
         let plan = plan::plan(objects, wanted, &self.context.config, view);
         let found = |name: &str| objects.deployments.iter().find(|deployment| deployment.name_any() == name);
-        let (mut again, mut failed) = (false, None);
+        let (mut turn, mut failed) = (Turn::Done, None);
         let may_start = self.planning.as_ref().is_some_and(Planning::is_connected);
         for (name, value) in &plan.deployments {
             if found(name).is_none() && !may_start {
@@ -200,7 +205,7 @@ impl Namespace {
             match self.writer.deployment(value, found(name).map(Arc::as_ref)).await {
                 Ok(true) => self.context.metrics.writes.with_label_values(&["Deployment", "apply"]).inc(),
                 Ok(false) => {}
-                Err(error) if error.is_outdated() => again = true,
+                Err(error) if error.is_outdated() => turn = Turn::Again,
                 Err(error) => failed = Some(error),
             }
         }
@@ -208,19 +213,23 @@ impl Namespace {
             let Some(found) = found(name).filter(|found| found.metadata.deletion_timestamp.is_none()) else { continue };
             match self.writer.delete(found).await {
                 Ok(()) => self.context.metrics.writes.with_label_values(&["Deployment", "delete"]).inc(),
-                Err(error) if error.is_outdated() => again = true,
+                Err(error) if error.is_outdated() => turn = Turn::Again,
                 Err(error) => failed = Some(error),
             }
         }
-        failed.map_or(Ok(again), Err)
+        failed.map_or(Ok(turn), Err)
     }
 
-    /// Writes the statuses that differ. True: something had changed under it.
-    async fn tell(&mut self, objects: &Objects, wanted: &Wanted, view: Option<&View>) -> Result<bool, ApplyError> {
-        let writes = self.statuses(objects, wanted, view);
+    /// Writes the statuses that differ, as many as one turn does.
+    async fn tell(&mut self, objects: &Objects, wanted: &Wanted, view: Option<&View>) -> Result<Turn, ApplyError> {
+        let mut writes = self.statuses(objects, wanted, view);
+        // While there is much to say, what is under way is not said: it will have become something else.
+        writes.sort_by_key(Write::is_under_way);
+        let mut turn = if writes.len() > WRITES_IN_A_TURN { Turn::More } else { Turn::Done };
+        writes.truncate(WRITES_IN_A_TURN);
         let mut pace = tokio::time::interval(Duration::from_secs(1) / WRITES_PER_SECOND);
         pace.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-        let (mut again, mut failed) = (false, None);
+        let mut failed = None;
         let (writer, context, pace) = (&self.writer, &self.context, &tokio::sync::Mutex::new(pace));
         let outcomes = futures::stream::iter(writes)
             .map(|write| async move {
@@ -238,12 +247,12 @@ impl Namespace {
                     write.announce(&context.events);
                     written.extend(write.version());
                 }
-                Err(error) if error.is_outdated() => again = true,
+                Err(error) if error.is_outdated() => turn = Turn::Again,
                 Err(error) => failed = Some(error),
             }
         }
         self.written.extend(written);
-        failed.map_or(Ok(again), Err)
+        failed.map_or(Ok(turn), Err)
     }
 
     fn statuses(&mut self, objects: &Objects, wanted: &Wanted, view: Option<&View>) -> Vec<Write> {
@@ -353,29 +362,32 @@ impl Write {
         Some((meta.uid.clone()?, meta.resource_version.clone()?))
     }
 
+    /// The conditions that were seen, and those to write.
+    fn conditions(&self) -> (&[Condition], &[Condition]) {
+        let (before, after) = match self {
+            Self::Pipeline(object, status) => (object.status.as_ref().map(|s| &s.conditions), &status.conditions),
+            Self::Channel(object, status) => (object.status.as_ref().map(|s| &s.conditions), &status.conditions),
+            Self::Phrase(object, status) => (object.status.as_ref().map(|s| &s.conditions), &status.conditions),
+        };
+        (before.map(Vec::as_slice).unwrap_or_default(), after)
+    }
+
+    /// Whether it says that something is still to happen.
+    fn is_under_way(&self) -> bool {
+        find(self.conditions().1, RECONCILING).is_some()
+    }
+
     /// Says it as an event, where `Ready` became something else.
     fn announce(&self, events: &Events) {
-        let (object, before, after) = match self {
-            Self::Pipeline(object, status) => (
-                object.object_ref(&()),
-                object.status.as_ref().map(|status| status.conditions.as_slice()),
-                status.conditions.as_slice(),
-            ),
-            Self::Channel(object, status) => (
-                object.object_ref(&()),
-                object.status.as_ref().map(|status| status.conditions.as_slice()),
-                status.conditions.as_slice(),
-            ),
-            Self::Phrase(object, status) => (
-                object.object_ref(&()),
-                object.status.as_ref().map(|status| status.conditions.as_slice()),
-                status.conditions.as_slice(),
-            ),
-        };
-        let before = before.unwrap_or_default();
+        let (before, after) = self.conditions();
         let Some(ready) = find(after, READY) else { return };
         if ready_reason(before) != ready.reason {
-            events.transition(object, &ready.status, &ready.reason, &ready.message, find(after, RECONCILING).is_some());
+            let object = match self {
+                Self::Pipeline(object, _) => object.object_ref(&()),
+                Self::Channel(object, _) => object.object_ref(&()),
+                Self::Phrase(object, _) => object.object_ref(&()),
+            };
+            events.transition(object, &ready.status, &ready.reason, &ready.message, self.is_under_way());
         }
     }
 }
