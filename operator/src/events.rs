@@ -1,14 +1,20 @@
 //! Events: what became of an object, said when it changes.
 //!
-//! Invariant: events never hold up what they tell of: beyond a bound they are dropped, and counted.
+//! Invariants:
+//! - Events never hold up what they tell of: beyond a bound they are dropped, and counted; warnings last.
+//! - A flood of them leaves the API server to more urgent writes.
 
 use k8s_openapi::api::core::v1::ObjectReference;
 use kube::Client;
 use kube::runtime::events::{Event, EventType, Recorder, Reporter};
+use std::time::Duration;
 use tokio::sync::mpsc;
+use tokio::time::MissedTickBehavior;
 
-/// Events that wait.
-const WAITING: usize = 2_048;
+/// Events that wait; the second half is for warnings alone.
+const WAITING: usize = 1_024;
+/// Between two events.
+const PACE: Duration = Duration::from_millis(50);
 
 /// Takes events.
 #[derive(Debug, Clone)]
@@ -25,7 +31,10 @@ impl Events {
         let reporter = Reporter { controller: "clamor-operator".to_owned(), instance: Some(identity.to_owned()) };
         let recorder = Recorder::new(client, reporter);
         tokio::spawn(async move {
+            let mut pace = tokio::time::interval(PACE);
+            pace.set_missed_tick_behavior(MissedTickBehavior::Delay);
             while let Some((event, object)) = waiting.recv().await {
+                pace.tick().await;
                 if let Err(error) = recorder.publish(&event, &object).await {
                     tracing::debug!("failed to publish an event: {error}");
                 }
@@ -44,7 +53,8 @@ impl Events {
             action: "Reconcile".to_owned(),
             secondary: None,
         };
-        if self.sender.try_send((event, object)).is_err() {
+        let is_spare = type_ == EventType::Normal && self.sender.capacity() <= WAITING / 2;
+        if is_spare || self.sender.try_send((event, object)).is_err() {
             self.dropped.inc();
         }
     }
