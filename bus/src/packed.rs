@@ -19,7 +19,8 @@ pub(crate) fn pack(json: Vec<u8>) -> io::Result<Bytes> {
     if json.len() < PACKED_FROM_BYTES {
         return Ok(json.into());
     }
-    zstd::encode_all(json.as_slice(), LEVEL).map(Bytes::from)
+    // With its size known zstd takes a fifth of the memory of a stream.
+    zstd::bulk::compress(&json, LEVEL).map(Bytes::from)
 }
 
 /// The JSON of a value.
