@@ -39,7 +39,6 @@ use serde::{Deserialize, Serialize};
     printcolumn(name = "Messages/min", type_ = "integer", json_path = ".status.messagesPerMinute"),
     printcolumn(name = "Ingest", type_ = "integer", json_path = ".status.ingest.ready"),
     printcolumn(name = "Aggregate", type_ = "integer", json_path = ".status.aggregate.ready"),
-    printcolumn(name = "Lag", type_ = "string", json_path = ".status.commitLag", priority = 1),
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"),
     validation = Rule::new("self.metadata.name.size() <= 40 && self.metadata.name.matches('^[a-z][a-z0-9-]*$')")
         .message("metadata.name must begin with a letter and have at most 40 of a-z, 0-9 and -, such as main: Deployments, streams and schemas are named after it")

@@ -24,6 +24,8 @@ const SECRETS: &str = "/etc/clamor";
 pub fn ingest(pipeline: &ChatPipeline, slot: &str, config: &Config) -> Value {
     let mut worker = Worker::new(pipeline, Role::Ingest, config);
     worker.arg("--worker", slot);
+    // One heap for all threads: connections move between them, and one heap each would be filled by all.
+    worker.env("MALLOC_ARENA_MAX", 1);
     worker.env("DRAIN_LIMIT", DRAIN_LIMIT_S);
     worker.env("SPILL_DIR", "/var/lib/clamor/spill");
     // A pod that fills its volume is evicted: the worker's own limit comes first.
