@@ -28,6 +28,18 @@ fn the_samples_pass_and_have_a_pipeline_channels_and_phrases() -> Result<()> {
     Ok(())
 }
 
+/// kubectl applies the files of a folder in the order of their names: a channel before its pipeline would be told of.
+#[test]
+fn the_pipeline_is_in_the_first_file() -> Result<()> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../manifests/samples");
+    let files = fs::read_dir(&folder)?.map(|entry| Ok(entry?.path())).collect::<Result<Vec<_>>>()?;
+    let first = files.iter().min().context("no samples")?;
+    let objects = check(&first.display().to_string(), &fs::read_to_string(first)?, |_, _| None);
+    let kinds = objects.into_iter().map(|object| Ok(object?.kind())).collect::<Result<Vec<_>>>()?;
+    assert_eq!(kinds, [Kind::ChatPipeline]);
+    Ok(())
+}
+
 #[test]
 fn no_two_samples_have_one_name() -> Result<()> {
     let mut seen = BTreeMap::new();
