@@ -1,7 +1,8 @@
 //! What the API server has, as far as it told us: an index by namespace of each kind, and which namespaces changed.
 //!
 //! Invariants:
-//! - An object that does not decode changes nothing: the last good one stays, and the watch goes on.
+//! - An object that does not decode changes nothing: the last good one stays, and the watch goes on. Where there is none,
+//!   it is known that something is not known.
 //! - What is told again, or late, does not bring back an older object.
 //! - A list that begins anew replaces what was there only once it is complete.
 
@@ -24,9 +25,14 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::Notify;
 use tokio_util::task::AbortOnDropHandle;
 
-/// The objects of one kind, by namespace and name.
+/// The objects of one kind, by namespace and name; none in the place of one that does not decode and never did.
 #[derive(Debug)]
-pub struct Index<K>(Mutex<HashMap<String, BTreeMap<String, Arc<K>>>>);
+pub struct Index<K>(Mutex<HashMap<String, Named<K>>>);
+
+type Named<K> = BTreeMap<String, Option<Arc<K>>>;
+
+/// What a watch told of: its namespace, its name, and the object.
+type Told<K> = (String, String, Option<Arc<K>>);
 
 impl<K> Default for Index<K> {
     fn default() -> Self {
@@ -38,15 +44,20 @@ impl<K> Index<K> {
     /// Those of a namespace, by name.
     #[must_use]
     pub fn of(&self, namespace: &str) -> Vec<Arc<K>> {
-        self.locked().get(namespace).map(|objects| objects.values().cloned().collect()).unwrap_or_default()
+        self.locked().get(namespace).map(|objects| objects.values().flatten().cloned().collect()).unwrap_or_default()
+    }
+
+    /// Whether there is one of which nothing is known.
+    fn has_unreadable(&self, namespace: &str) -> bool {
+        self.locked().get(namespace).is_some_and(|objects| objects.values().any(Option::is_none))
     }
 
     /// Those of all namespaces.
     fn all(&self) -> Vec<Arc<K>> {
-        self.locked().values().flat_map(BTreeMap::values).cloned().collect()
+        self.locked().values().flat_map(BTreeMap::values).flatten().cloned().collect()
     }
 
-    fn locked(&self) -> MutexGuard<'_, HashMap<String, BTreeMap<String, Arc<K>>>> {
+    fn locked(&self) -> MutexGuard<'_, HashMap<String, Named<K>>> {
         // A panic while it is held leaves a map that is still whole.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -134,7 +145,7 @@ impl Caches {
         let (caches, health, scope) = (Arc::clone(self), health.clone(), namespace.to_owned());
         AbortOnDropHandle::new(tokio::spawn(async move {
             let mut events = watcher(api, config).default_backoff().boxed();
-            let mut listing: Vec<K> = Vec::new();
+            let mut listing: Vec<Told<K>> = Vec::new();
             let mut progress = Progress::default();
             while let Some(event) = events.next().await {
                 match event {
@@ -144,16 +155,14 @@ impl Caches {
                     }
                     Ok(Event::InitApply(guard)) => {
                         progress.advances(guard.meta());
-                        listing.extend(decoded(guard, index(&caches)));
+                        listing.push(decoded(guard, index(&caches)));
                     }
                     Ok(Event::InitDone) => {
                         replace(index(&caches), std::mem::take(&mut listing), &scope, &caches.dirty);
                         health.ready(condition.clone());
                     }
                     Ok(Event::Apply(guard)) if progress.advances(guard.meta()) => {
-                        if let Some(object) = decoded(guard, index(&caches)) {
-                            apply(index(&caches), object, &caches.dirty);
-                        }
+                        apply(index(&caches), decoded(guard, index(&caches)), &caches.dirty);
                     }
                     Ok(Event::Delete(guard)) if progress.advances(guard.meta()) => {
                         delete(index(&caches), guard.meta(), &caches.dirty);
@@ -196,6 +205,7 @@ impl Caches {
             namespace: namespace.to_owned(),
             pipelines: self.pipelines.of(namespace),
             channels: self.channels.of(namespace),
+            has_unreadable_channels: self.channels.has_unreadable(namespace),
             phrases: phrases.into_iter().map(judge).collect(),
             deployments: self.deployments.of(namespace),
             pods: self.pods.of(namespace).iter().map(|pod| pod_view(pod)).collect(),
@@ -204,30 +214,29 @@ impl Caches {
 }
 
 /// The object; of one that does not decode the last good one.
-fn decoded<K>(guard: DeserializeGuard<K>, index: &Index<K>) -> Option<K>
+fn decoded<K>(guard: DeserializeGuard<K>, index: &Index<K>) -> Told<K>
 where
-    K: Resource<DynamicType = ()> + Clone,
+    K: Resource<DynamicType = ()>,
 {
-    match guard.0 {
+    let meta = guard.meta();
+    let (namespace, name) = (meta.namespace.clone().unwrap_or_default(), meta.name.clone().unwrap_or_default());
+    let object = match guard.0 {
         Ok(mut object) => {
             object.meta_mut().managed_fields = None;
-            Some(object)
+            Some(Arc::new(object))
         }
         Err(invalid) => {
-            let (namespace, name) =
-                (invalid.metadata.namespace.unwrap_or_default(), invalid.metadata.name.unwrap_or_default());
             tracing::warn!(kind = %K::kind(&()), namespace, name, "an object does not decode: {}", invalid.error);
-            let known = index.locked().get(&namespace).and_then(|objects| objects.get(&name)).cloned();
-            known.map(|known| known.as_ref().clone())
+            index.locked().get(&namespace).and_then(|objects| objects.get(&name)).cloned().flatten()
         }
-    }
+    };
+    (namespace, name, object)
 }
 
-fn replace<K: Resource<DynamicType = ()>>(index: &Index<K>, objects: Vec<K>, scope: &str, dirty: &Dirty) {
-    let mut fresh: HashMap<String, BTreeMap<String, Arc<K>>> = HashMap::new();
-    for object in objects {
-        let (namespace, name) = (object.namespace().unwrap_or_default(), object.name_any());
-        fresh.entry(namespace).or_default().insert(name, Arc::new(object));
+fn replace<K>(index: &Index<K>, listed: Vec<Told<K>>, scope: &str, dirty: &Dirty) {
+    let mut fresh: HashMap<String, Named<K>> = HashMap::new();
+    for (namespace, name, object) in listed {
+        fresh.entry(namespace).or_default().insert(name, object);
     }
     let mut index = index.locked();
     let in_scope: Vec<String> =
@@ -242,11 +251,10 @@ fn replace<K: Resource<DynamicType = ()>>(index: &Index<K>, objects: Vec<K>, sco
     }
 }
 
-fn apply<K: Resource<DynamicType = ()>>(index: &Index<K>, object: K, dirty: &Dirty) {
-    let (namespace, name) = (object.namespace().unwrap_or_default(), object.name_any());
+fn apply<K>(index: &Index<K>, (namespace, name, object): Told<K>, dirty: &Dirty) {
     let mut index = index.locked();
     let objects = index.entry(namespace.clone()).or_default();
-    objects.insert(name, Arc::new(object));
+    objects.insert(name, object);
     dirty.mark(&namespace);
 }
 
@@ -254,7 +262,8 @@ fn delete<K: Resource<DynamicType = ()>>(index: &Index<K>, meta: &ObjectMeta, di
     let (namespace, name) = (meta.namespace.clone().unwrap_or_default(), meta.name.clone().unwrap_or_default());
     let mut index = index.locked();
     let Some(objects) = index.get_mut(&namespace) else { return };
-    if objects.get(&name).is_some_and(|known| known.meta().uid == meta.uid) {
+    let is_it = |known: &Option<Arc<K>>| known.as_ref().is_none_or(|known| known.meta().uid == meta.uid);
+    if objects.get(&name).is_some_and(is_it) {
         objects.remove(&name);
         dirty.mark(&namespace);
     }
@@ -349,6 +358,10 @@ mod tests {
         assert_eq!(told(false, waiting("ImagePullBackOff"), json!({})), "ImagePullBackOff");
     }
 
+    fn told(name: &str, uid: &str, version: &str) -> Told<TrackedChannel> {
+        ("n".to_owned(), name.to_owned(), Some(Arc::new(channel(name, uid, version))))
+    }
+
     fn channel(name: &str, uid: &str, version: &str) -> TrackedChannel {
         let mut channel = TrackedChannel::new(name, clamor_crds::TrackedChannelSpec::of(name));
         let meta = channel.meta_mut();
@@ -373,8 +386,8 @@ mod tests {
     #[test]
     fn another_object_of_the_name_takes_the_place_of_a_deleted_one_and_outlives_that_ones_deletion() {
         let (index, dirty) = (Index::default(), Dirty::default());
-        apply(&index, channel("a", "1", "10"), &dirty);
-        apply(&index, channel("a", "2", "12"), &dirty);
+        apply(&index, told("a", "1", "10"), &dirty);
+        apply(&index, told("a", "2", "12"), &dirty);
         delete(&index, channel("a", "1", "11").meta(), &dirty);
         assert_eq!(versions(&index), ["12"]);
         delete(&index, channel("a", "2", "13").meta(), &dirty);
@@ -382,10 +395,24 @@ mod tests {
     }
 
     #[test]
+    fn an_object_that_never_decoded_is_known_to_be_there_until_it_does_or_is_deleted() {
+        let (index, dirty) = (Index::default(), Dirty::default());
+        let unreadable = || ("n".to_owned(), "a".to_owned(), None);
+        replace(&index, vec![unreadable(), told("b", "2", "1")], "", &dirty);
+        assert!(index.has_unreadable("n") && !index.has_unreadable("other"));
+        assert_eq!(versions(&index), ["1"]);
+        apply(&index, told("a", "1", "2"), &dirty);
+        assert!(!index.has_unreadable("n"));
+        replace(&index, vec![unreadable()], "", &dirty);
+        delete(&index, channel("a", "1", "3").meta(), &dirty);
+        assert!(!index.has_unreadable("n"));
+    }
+
+    #[test]
     fn a_new_list_replaces_the_old_one_in_its_scope() {
         let (index, dirty) = (Index::default(), Dirty::default());
-        replace(&index, vec![channel("a", "1", "1"), channel("b", "2", "1")], "", &dirty);
-        replace(&index, vec![channel("b", "2", "3")], "other", &dirty);
+        replace(&index, vec![told("a", "1", "1"), told("b", "2", "1")], "", &dirty);
+        replace(&index, vec![told("b", "2", "3")], "other", &dirty);
         assert_eq!(versions(&index), ["3"]);
         replace(&index, Vec::new(), "n", &dirty);
         assert!(index.of("n").is_empty());

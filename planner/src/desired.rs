@@ -10,6 +10,8 @@ use std::collections::{BTreeMap, BTreeSet};
 pub struct Desired {
     /// By login.
     pub channels: BTreeMap<String, DesiredChannel>,
+    /// More channels may be asked for than these: what is read and not among them goes on.
+    pub is_partial: bool,
     /// Of all phrases that are not suspended.
     pub phrases: PhraseSet,
 }
@@ -39,5 +41,11 @@ impl Desired {
     #[must_use]
     pub fn is_active(&self, login: &str) -> bool {
         self.channels.get(login).is_some_and(|channel| !channel.suspended)
+    }
+
+    /// Whether this login may be taken from whoever reads it.
+    #[must_use]
+    pub fn is_unwanted(&self, login: &str) -> bool {
+        self.channels.get(login).map_or(!self.is_partial, |channel| channel.suspended)
     }
 }

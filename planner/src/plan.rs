@@ -4,6 +4,7 @@
 //! - Nothing is taken away by accident: a channel leaves a slot only because nobody asks for it any more, or because
 //!   every slot that should hear it has reported it joined or classified (make before break).
 //! - A slot without an assignment keeps what it reports; the plan writes it down.
+//! - Where not all that is asked for is known, only what is known to be suspended is taken away.
 //! - A channel is wanted since it was asked for; once a directive's plan says since when, that stays.
 
 use crate::desired::{Desired, DesiredChannel};
@@ -157,7 +158,7 @@ fn assignments(
         let Some(list) = lists.get_mut(slot) else { continue };
         for login in logins {
             // Most stay where they are.
-            if list.contains(login) || !observed.desired.is_active(login) {
+            if list.contains(login) || observed.desired.is_unwanted(login) {
                 continue;
             }
             let arrived = placed.get(*login).is_some_and(|slots| {
@@ -221,6 +222,14 @@ fn wanted(observed: &Observed<'_>) -> Vec<Vec<WantedChannel>> {
             labels: channel.labels.clone(),
             since_ms: since.get(&channel_id).copied().unwrap_or(asked),
         });
+    }
+    if observed.desired.is_partial {
+        for (wanted, last) in shards.iter_mut().zip(observed.last) {
+            let kept = last.iter().flat_map(|plan| &plan.wanted);
+            for channel in kept.filter(|channel| !observed.desired.channels.contains_key(&channel.login)) {
+                wanted.entry(channel.channel_id).or_insert_with(|| channel.clone());
+            }
+        }
     }
     shards.into_iter().map(|wanted| wanted.into_values().collect()).collect()
 }

@@ -33,6 +33,8 @@ pub struct Objects {
     pub pipelines: Vec<Arc<ChatPipeline>>,
     /// All TrackedChannels.
     pub channels: Vec<Arc<TrackedChannel>>,
+    /// There are more of them, which do not decode and never did since this process began.
+    pub has_unreadable_channels: bool,
     /// All Phrases, judged.
     pub phrases: Vec<Judged>,
     /// The Deployments that carry the operator's label.

@@ -86,7 +86,9 @@ pub fn wanted(objects: &Objects, config: &Config) -> Wanted {
         desired_channels.values().filter(|channel| !channel.suspended).flat_map(|channel| channel.own_slots.clone());
     let slots = shared.iter().cloned().chain(own).collect();
     let (phrases, set) = phrases(objects, without.as_ref(), &desired_channels);
-    let desired = Desired { channels: desired_channels, phrases: set };
+    // A pipeline that works for nobody reads nothing, whatever is asked for.
+    let is_partial = objects.has_unreadable_channels && without.is_none();
+    let desired = Desired { channels: desired_channels, is_partial, phrases: set };
     let idle = pipelines.collect();
     Wanted { pipeline, refused, idle, channels, phrases, desired: Arc::new(desired), shared, slots }
 }

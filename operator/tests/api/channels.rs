@@ -113,4 +113,8 @@ async fn an_object_that_does_not_decode_stops_nothing() {
     world.apply(&channel("later", "sim_4", "")).await;
     world.wait("tc/later", "Ready").await;
     assert!(second.log().unwrap().contains("does not decode"));
+    // Of the one that was good it knows nothing, and so leaves it where it is read.
+    world.are_joined(&["sim_1", "sim_3", "sim_4"]).await;
+    world.kubectl(&["delete", "tc/changed", "tc/unknown"]).await;
+    world.are_joined(&["sim_3", "sim_4"]).await;
 }

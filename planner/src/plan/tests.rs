@@ -117,6 +117,22 @@ fn a_deleted_channel_is_parted_at_once() {
 }
 
 #[test]
+fn where_more_may_be_asked_for_than_is_known_what_is_read_is_read_and_counted_on() {
+    let mut world = World::new(&["local"], &["one", "two"]);
+    world.report("local", &[("one", ChannelState::Joined), ("two", ChannelState::Joined)]);
+    world.step();
+    world.desired.channels.remove("one");
+    world.desired.is_partial = true;
+    world.desired.channels.get_mut("two").unwrap().suspended = true;
+    let plan = world.step();
+    assert_eq!(world.logins("local"), ["one"]);
+    assert_eq!(all_wanted(&plan).iter().map(|wanted| wanted.login.as_str()).collect::<Vec<_>>(), ["one"]);
+    world.desired.is_partial = false;
+    assert!(all_wanted(&world.step()).is_empty());
+    assert_eq!(world.logins("local"), [""; 0]);
+}
+
+#[test]
 fn a_suspended_channel_is_neither_assigned_nor_wanted() {
     let mut world = World::new(&["local"], &["one"]);
     world.desired.channels.get_mut("one").unwrap().suspended = true;

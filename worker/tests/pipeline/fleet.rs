@@ -251,6 +251,7 @@ fn desired(ledger: &Ledger, setup: &Setup) -> Desired {
     Desired {
         channels: ledger.channels.iter().map(|row| (row.login.clone(), channel(&row.login))).collect(),
         phrases: PhraseSet { phrases },
+        ..Desired::default()
     }
 }
 
