@@ -10,4 +10,5 @@ mod leadership;
 mod outcome;
 mod permissions;
 mod pipelines;
+mod retire;
 mod world;

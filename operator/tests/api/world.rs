@@ -4,6 +4,7 @@
 //! that is refused for want of a right fails it.
 
 use crate::helm::template;
+use clamor_operator::plan::names::{MANAGED_BY, PIPELINE_LABEL, SLOT_LABEL};
 use clamor_testkit::kube::{AuditEntry, AuditMark, Cluster, ControlPlane, FaultyWay, Identity};
 use clamor_testkit::{
     NatsAuth, Needs, Servers, SimulatorOptions, SimulatorProcess, WorkerOptions, WorkerProcess, eventually,
@@ -180,6 +181,20 @@ impl World {
         options.env("PIPELINE", self.on_bus())
     }
 
+    /// Tells the operator that a pod runs in a slot of the pipeline `main`, as the kubelet of its node would.
+    pub(crate) async fn runs(&self, slot: &str) {
+        let pod = format!(
+            "apiVersion: v1\nkind: Pod\nmetadata:\n  name: {slot}\n  labels: {{{}: {}, {PIPELINE_LABEL}: main, {SLOT_LABEL}: {slot}}}\n\
+             spec: {{automountServiceAccountToken: false, containers: [{{name: ingest, image: 'localhost/clamor:test'}}]}}\n",
+            MANAGED_BY.0, MANAGED_BY.1
+        );
+        self.apply(&pod).await;
+        let container =
+            r#"{"name":"ingest","image":"i","imageID":"i","ready":true,"restartCount":0,"state":{"running":{}}}"#;
+        let status = format!(r#"{{"status":{{"phase":"Running","containerStatuses":[{container}]}}}}"#);
+        self.kubectl(&["patch", "pod", slot, "--subresource=status", "--type=merge", "-p", &status]).await;
+    }
+
     /// An aggregator of the pipeline `main`.
     pub(crate) fn aggregate_options(&self) -> WorkerOptions {
         let program = program("clamor-worker");
@@ -286,7 +301,17 @@ pub(crate) async fn operator(cluster: &Cluster, servers: &Servers, name: &str) -
     start_with(cluster, servers, name, &kubeconfig)
 }
 
+/// What the chart runs before an uninstall.
+pub(crate) async fn retire(cluster: &Cluster, servers: &Servers) -> WorkerProcess {
+    let kubeconfig = cluster.kubeconfig_of(&account(cluster)).await.unwrap();
+    WorkerProcess::start(options(cluster, servers, "retire", &kubeconfig).env("RETIRE", "true")).unwrap()
+}
+
 fn start_with(cluster: &Cluster, servers: &Servers, name: &str, kubeconfig: &Path) -> WorkerProcess {
+    WorkerProcess::start(options(cluster, servers, name, kubeconfig)).unwrap()
+}
+
+fn options(cluster: &Cluster, servers: &Servers, name: &str, kubeconfig: &Path) -> WorkerOptions {
     let config = servers.folder().join("operator.yaml");
     let password = servers.folder().join(OPERATOR_PASSWORD);
     let login = if password.exists() {
@@ -299,14 +324,13 @@ fn start_with(cluster: &Cluster, servers: &Servers, name: &str, kubeconfig: &Pat
         servers.nats_url()
     );
     std::fs::write(&config, text).unwrap();
-    let options = WorkerOptions::new(env!("CARGO_BIN_EXE_clamor-operator"), name, &[], servers)
+    WorkerOptions::new(env!("CARGO_BIN_EXE_clamor-operator"), name, &[], servers)
         .env("CONFIG", config.to_str().unwrap())
         .env("KUBECONFIG", kubeconfig.to_str().unwrap())
         .env("WATCH_NAMESPACES", cluster.namespace())
         .env("POD_NAMESPACE", cluster.namespace())
         .env("POD_NAME", name)
-        .env("LOG", "info,clamor_operator=debug,clamor_planner=debug");
-    WorkerProcess::start(options).unwrap()
+        .env("LOG", "info,clamor_operator=debug,clamor_planner=debug")
 }
 
 /// A program of the workspace, beside the operator's.

@@ -66,9 +66,62 @@ async fn when_the_bucket_of_assignments_is_lost_no_channel_is_parted() {
     // And what is written anew is followed.
     world.kubectl(&["delete", "tc/one"]).await;
     world.are_joined(&["sim_2"]).await;
+    assert_eq!(leaves(&world).await, 1, "only the deleted channel was left");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_operator_that_finds_neither_assignments_nor_memory_keeps_every_channel_where_it_is_read() {
+    let mut world = World::with_pipeline().await;
+    let slots = ["main-ingest-0", "main-ingest-1"];
+    let _first = world.ingest(slots[0]);
+    let logins: Vec<String> = (0..12).map(|number| format!("sim_{number}")).collect();
+    world.apply(&logins.iter().map(|login| channel(&login.replace('_', "-"), login, "")).collect::<String>()).await;
+    world.wait("tc/sim-11", "Ready").await;
+    // Of two slots that begin together each would get about half; one that comes later gets less.
+    world.kubectl(&["scale", "cpl/main", "--replicas=2"]).await;
+    let _second = world.ingest(slots[1]);
+    let bus = Bus::connect(&BusConfig::open(world.servers.nats_url(), &world.on_bus(), "test")).await.unwrap();
+    let told = async |slot: &str| -> Vec<String> {
+        let kept = bus.assignment(slot).await.map(|kept| kept.assignment.unwrap_or_default()).unwrap_or_default();
+        kept.channels.into_iter().map(|channel| channel.login).collect()
+    };
+    let before = eventually("some channels have moved", LIMIT, async || {
+        let told = [told(slots[0]).await, told(slots[1]).await];
+        if told[0].len() + told[1].len() == 12 && told[1].len() > 1 { Ok(told) } else { Err(format!("{told:?}")) }
+    })
+    .await;
+    for slot in slots {
+        world.runs(slot).await;
+    }
+    let moved = before[1].len() as u64;
+    eventually("what has moved is left", LIMIT, async || match leaves(&world).await {
+        left if left == moved => Ok(()),
+        left => Err(format!("{left} of {moved}")),
+    })
+    .await;
+
+    world.operator.kill9().await;
+    bus.jetstream().delete_key_value(bus.names().assignments_bucket()).await.unwrap();
+    world.operator = operator(&world.cluster, &world.servers, "second").await;
+    eventually("it writes down what is read", LIMIT, async || {
+        let told = [told(slots[0]).await, told(slots[1]).await];
+        if told.iter().all(|told| !told.is_empty()) { Ok(()) } else { Err(world.operator.log_tail()) }
+    })
+    .await;
+    assert_eq!([told(slots[0]).await, told(slots[1]).await], before);
+    // And goes on from there.
+    world.kubectl(&["delete", "tc/sim-0"]).await;
+    eventually("the deleted channel alone is left", LIMIT, async || match leaves(&world).await - moved {
+        1 => Ok(()),
+        left => Err(format!("{left}\n{}", world.operator.log_tail())),
+    })
+    .await;
+}
+
+/// How many channels were left so far.
+async fn leaves(world: &World) -> u64 {
     let ledger: Value = world.simulator.ledger().await.unwrap();
-    let leaves: u64 = ledger["channels"].as_array().unwrap().iter().map(|c| c["leaves"].as_u64().unwrap()).sum();
-    assert_eq!(leaves, 1, "only the deleted channel was left");
+    ledger["channels"].as_array().unwrap().iter().map(|channel| channel["leaves"].as_u64().unwrap()).sum()
 }
 
 #[tokio::test(flavor = "multi_thread")]
