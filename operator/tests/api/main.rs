@@ -11,4 +11,5 @@ mod outcome;
 mod permissions;
 mod pipelines;
 mod retire;
+mod waits;
 mod world;

@@ -4,6 +4,7 @@
 //! that is refused for want of a right fails it.
 
 use crate::helm::template;
+use clamor_bus::{Bus, BusConfig};
 use clamor_operator::plan::names::{MANAGED_BY, PIPELINE_LABEL, SLOT_LABEL};
 use clamor_testkit::kube::{AuditEntry, AuditMark, Cluster, ControlPlane, FaultyWay, Identity};
 use clamor_testkit::{
@@ -170,6 +171,11 @@ impl World {
         on_bus(&self.cluster)
     }
 
+    /// The bus, as the pipeline `main` has it.
+    pub(crate) async fn bus(&self) -> Bus {
+        Bus::connect(&BusConfig::open(self.servers.nats_url(), &self.on_bus(), "test")).await.unwrap()
+    }
+
     /// A worker in a slot of the pipeline `main`.
     pub(crate) fn ingest(&self, slot: &str) -> WorkerProcess {
         WorkerProcess::start(self.ingest_options(slot)).unwrap()
@@ -302,9 +308,9 @@ pub(crate) async fn operator(cluster: &Cluster, servers: &Servers, name: &str) -
 }
 
 /// What the chart runs before an uninstall.
-pub(crate) async fn retire(cluster: &Cluster, servers: &Servers) -> WorkerProcess {
+pub(crate) async fn retire(cluster: &Cluster, servers: &Servers) -> WorkerOptions {
     let kubeconfig = cluster.kubeconfig_of(&account(cluster)).await.unwrap();
-    WorkerProcess::start(options(cluster, servers, "retire", &kubeconfig).env("RETIRE", "true")).unwrap()
+    options(cluster, servers, "retire", &kubeconfig).env("RETIRE", "true")
 }
 
 fn start_with(cluster: &Cluster, servers: &Servers, name: &str, kubeconfig: &Path) -> WorkerProcess {

@@ -5,7 +5,6 @@ mod crash;
 mod way;
 
 use crate::world::{LIMIT, World, channel, operator};
-use clamor_bus::{Bus, BusConfig};
 use clamor_testkit::eventually;
 use kube::ResourceExt as _;
 use serde_json::Value;
@@ -29,8 +28,17 @@ async fn a_leader_that_was_stopped_changes_nothing_when_it_wakes_up() {
     let _worker = world.ingest("main-ingest-0");
     world.apply(&channel("one", "sim_1", "")).await;
     world.wait("tc/one", "Ready").await;
+    let bus = world.bus().await;
+    let written = async || bus.assignment("main-ingest-0").await.map(|kept| kept.revision).unwrap_or_default();
+    let first = written().await;
     world.operator.pause();
     let second = operator(&world.cluster, &world.servers, "second").await;
+    // What the stopped one may still send to the bus is refused from then on.
+    eventually("the assignment is written again as it is", LIMIT, async || match written().await {
+        now if now > first => Ok(()),
+        now => Err(now),
+    })
+    .await;
     world.apply(&channel("two", "sim_2", "")).await;
     world.kubectl(&["scale", "cpl/main", "--replicas=2"]).await;
     world.deployment("main-ingest-1").await;
@@ -54,7 +62,7 @@ async fn when_the_bucket_of_assignments_is_lost_no_channel_is_parted() {
     world.apply(&[channel("one", "sim_1", ""), channel("two", "sim_2", "")].concat()).await;
     world.are_joined(&["sim_1", "sim_2"]).await;
     world.wait("tc/two", "Ready").await;
-    let bus = Bus::connect(&BusConfig::open(world.servers.nats_url(), &world.on_bus(), "test")).await.unwrap();
+    let bus = world.bus().await;
     bus.jetstream().delete_key_value(bus.names().assignments_bucket()).await.unwrap();
     eventually("the assignment is written again", LIMIT, async || {
         let kept = bus.assignment("main-ingest-0").await.map_err(|error| error.to_string())?;
@@ -80,7 +88,7 @@ async fn an_operator_that_finds_neither_assignments_nor_memory_keeps_every_chann
     // Of two slots that begin together each would get about half; one that comes later gets less.
     world.kubectl(&["scale", "cpl/main", "--replicas=2"]).await;
     let _second = world.ingest(slots[1]);
-    let bus = Bus::connect(&BusConfig::open(world.servers.nats_url(), &world.on_bus(), "test")).await.unwrap();
+    let bus = world.bus().await;
     let told = async |slot: &str| -> Vec<String> {
         let kept = bus.assignment(slot).await.map(|kept| kept.assignment.unwrap_or_default()).unwrap_or_default();
         kept.channels.into_iter().map(|channel| channel.login).collect()
