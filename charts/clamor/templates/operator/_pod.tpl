@@ -47,7 +47,7 @@ containers:
         value: 0.0.0.0:8470
       - name: LOG
         value: {{ .Values.operator.log | quote }}
-      # Requests are made on whatever thread is free; a heap for each thread takes a third more memory and saves no time.
+      # Requests are made on whatever thread is free; a heap for each thread takes a quarter more memory and saves no time.
       - name: MALLOC_ARENA_MAX
         value: "1"
       - name: LOG_FORMAT
