@@ -155,6 +155,6 @@ fn median(world: &World) -> Duration {
 /// How many channels changed their slots: those of the lost slot, and others.
 fn moved(before: &Placement, after: &Placement, lost: &str) -> (usize, usize) {
     let changed = before.iter().filter(|(login, slots)| after.get(*login) != Some(*slots));
-    let (of_slot, others): (Vec<_>, Vec<_>) = changed.partition(|(_, slots)| slots.contains(lost));
+    let (of_slot, others): (Vec<_>, Vec<_>) = changed.partition(|(_, slots)| slots.iter().any(|slot| slot == lost));
     (of_slot.len(), others.len())
 }

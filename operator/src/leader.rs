@@ -104,15 +104,21 @@ impl Candidate {
                     health.ready(CONDITION);
                     return true;
                 }
-                Ok(Some(holder)) => format!("standing by: {holder} leads"),
-                Err(error) => format!("failed to take the Lease {}: {error:#}", self.options.name),
+                // A standby is ready: it takes over when it is needed.
+                Ok(Some(holder)) => {
+                    health.ready(CONDITION);
+                    format!("standing by: {holder} leads")
+                }
+                Err(error) => {
+                    let word = format!("failed to take the Lease {}: {error:#}", self.options.name);
+                    health.waiting_for(CONDITION, word.clone());
+                    word
+                }
             };
             if word != said {
                 tracing::info!("{word}");
                 said = word;
             }
-            // A standby is ready: it takes over when it is needed.
-            health.ready(CONDITION);
             tokio::select! {
                 () = shutdown.cancelled() => return false,
                 () = tokio::time::sleep(RETRY) => {}

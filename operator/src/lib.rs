@@ -18,6 +18,7 @@ pub mod events;
 pub mod leader;
 pub mod metrics;
 pub mod namespace;
+pub mod pace;
 pub mod pipeline;
 pub mod plan;
 pub mod program;

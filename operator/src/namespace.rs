@@ -9,6 +9,7 @@ use crate::config::Config;
 use crate::events::Events;
 use crate::leader::Leadership;
 use crate::metrics::Metrics;
+use crate::pace::Pace;
 use crate::pipeline::Planning;
 use crate::plan::{self, Judged, Objects, Wanted};
 use crate::status::{self, Heard, ready_reason};
@@ -18,6 +19,7 @@ use clamor_crds::phrase::PhraseStatus;
 use clamor_crds::tracked_channel::TrackedChannelStatus;
 use clamor_crds::{ChatPipeline, Phrase, TrackedChannel};
 use clamor_planner::control::View;
+use clamor_process::health::Health;
 use clamor_process::retry::backoff;
 use futures::StreamExt as _;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
@@ -33,15 +35,12 @@ use tokio_util::sync::CancellationToken;
 const LOOK_AGAIN: Duration = Duration::from_secs(10);
 /// Changes that come so close together are one.
 const TOGETHER: Duration = Duration::from_millis(20);
-/// Statuses that are written at once, and in a second.
+/// Statuses that are written at once.
 const WRITES_AT_ONCE: usize = 16;
-const WRITES_PER_SECOND: u32 = 400;
 /// Statuses of one turn: what it saw grows old while they are written.
 const WRITES_IN_A_TURN: usize = 150;
-/// Statuses that only tell another rate, in a second.
-const RATES_PER_SECOND: f64 = 5.0;
-/// And how many of them may have been saved up.
-const MAX_RATES: f64 = 25.0;
+/// One turn may have to wait for some dozens of requests, of 15 s each, that nobody answers.
+const TURN_LIMIT: Duration = Duration::from_secs(900);
 
 /// What all namespaces share.
 #[derive(Clone)]
@@ -58,6 +57,10 @@ pub struct Context {
     pub events: Events,
     /// The operator's metrics.
     pub metrics: Metrics,
+    /// Whether its loops turn.
+    pub health: Health,
+    /// How fast it writes.
+    pub pace: Pace,
     /// Clamor is being removed: every pipeline is taken as suspended, and no status says so.
     pub retiring: bool,
 }
@@ -68,25 +71,39 @@ impl std::fmt::Debug for Context {
     }
 }
 
-/// Works on a namespace until nothing is left of it, or shutdown. `poked` changes when something there did.
-pub async fn run(context: Context, name: String, mut poked: watch::Receiver<u64>, shutdown: CancellationToken) {
-    let mut namespace = Namespace::new(context, name);
+/// Works on a namespace until nothing is left of it; false: shutdown or another leader came first. `poked` changes when
+/// something there did.
+pub async fn run(context: Context, name: String, mut poked: watch::Receiver<u64>, shutdown: CancellationToken) -> bool {
+    let (turning, health) = (format!("namespace {name}"), context.health.clone());
+    health.register_loop(turning.clone(), TURN_LIMIT);
+    let is_done = turns(Namespace::new(context, name), &mut poked, &shutdown, || health.beat(&turning)).await;
+    health.end_loop(&turning);
+    is_done
+}
+
+async fn turns(
+    mut namespace: Namespace,
+    poked: &mut watch::Receiver<u64>,
+    shutdown: &CancellationToken,
+    beat: impl Fn(),
+) -> bool {
     let mut waits = backoff();
     let mut wake = Instant::now();
     loop {
         tokio::select! {
-            () = shutdown.cancelled() => return,
-            changed = poked.changed() => if changed.is_err() { return },
+            () = shutdown.cancelled() => return false,
+            changed = poked.changed() => if changed.is_err() { return false },
             () = namespace.planned() => {}
             () = tokio::time::sleep_until(wake.into()) => {}
         }
         tokio::time::sleep(TOGETHER).await;
         poked.mark_unchanged();
+        beat();
         let began = Instant::now();
         let outcome = namespace.turn().await;
         namespace.context.metrics.took.observe(began.elapsed().as_secs_f64());
         wake = match outcome {
-            Ok(Turn::Nothing) => return,
+            Ok(Turn::Nothing) => return true,
             Ok(turn @ (Turn::Done | Turn::More)) => {
                 waits = backoff();
                 namespace.count("success");
@@ -96,7 +113,7 @@ pub async fn run(context: Context, name: String, mut poked: watch::Receiver<u64>
                 namespace.count("requeue");
                 Instant::now() + waits.next().unwrap_or(LOOK_AGAIN)
             }
-            Err(ApplyError::Deposed) => return,
+            Err(ApplyError::Deposed) => return false,
             Err(error) => {
                 tracing::warn!(namespace = namespace.name, "{error}; trying again");
                 namespace.count("error");
@@ -130,8 +147,6 @@ struct Namespace {
     heard: BTreeMap<String, Instant>,
     /// By an object's uid: the version whose status was replaced, until the watch tells the new one.
     written: HashMap<String, String>,
-    /// Rates that may be told now, and since when they are saved up.
-    rates: (f64, Instant),
 }
 
 /// A status to write, with the object as it was seen.
@@ -152,7 +167,6 @@ impl Namespace {
             judged: BTreeMap::new(),
             heard: BTreeMap::new(),
             written: HashMap::new(),
-            rates: (MAX_RATES, Instant::now()),
         }
     }
 
@@ -174,11 +188,13 @@ impl Namespace {
         if self.context.retiring {
             objects.suspend();
         }
-        let is_empty = objects.pipelines.is_empty() && objects.channels.is_empty() && objects.phrases.is_empty();
+        if objects.are_undecidable() {
+            return Ok(Turn::Done);
+        }
         let wanted = plan::wanted(&objects, &self.context.config);
         let before = self.planning.take();
         self.planning = Planning::follow(before, &wanted, &objects, &self.context.config, &self.context.leadership);
-        if is_empty && objects.deployments.is_empty() {
+        if objects.is_empty() {
             return Ok(Turn::Nothing);
         }
         let view = self.planning.as_mut().and_then(|planning| {
@@ -227,13 +243,11 @@ impl Namespace {
         writes.sort_by_key(Write::is_under_way);
         let mut turn = if writes.len() > WRITES_IN_A_TURN { Turn::More } else { Turn::Done };
         writes.truncate(WRITES_IN_A_TURN);
-        let mut pace = tokio::time::interval(Duration::from_secs(1) / WRITES_PER_SECOND);
-        pace.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let mut failed = None;
-        let (writer, context, pace) = (&self.writer, &self.context, &tokio::sync::Mutex::new(pace));
+        let (writer, context) = (&self.writer, &self.context);
         let outcomes = futures::stream::iter(writes)
             .map(|write| async move {
-                pace.lock().await.tick().await;
+                context.pace.write().await;
                 let outcome = write.execute(writer).await;
                 (write, outcome)
             })
@@ -268,7 +282,6 @@ impl Namespace {
         }
         // A bus that does not answer says nothing about channels.
         let seen = view.filter(|view| view.problem.is_none()).zip(heard.as_ref());
-        self.save_up(at);
         let problem = self.planning.as_ref().and_then(|planning| planning.problem.borrow().clone());
         let mut writes = Vec::new();
         if let Some(pipeline) = &wanted.pipeline {
@@ -291,7 +304,7 @@ impl Namespace {
             let last = self.heard.get(&channel.object.spec.channel).copied();
             let seen = seen.as_ref().map(|(view, heard)| (*view, *heard));
             let Some(status) = status::channel(channel, seen, last, &now, at) else { continue };
-            if self.is_news(channel.object.status.as_ref(), &status) {
+            if self.is_news(channel.object.status.as_ref(), &status, at) {
                 writes.push(Write::Channel(Arc::clone(&channel.object), Box::new(status)));
             }
         }
@@ -303,27 +316,14 @@ impl Namespace {
     }
 
     /// Whether it differs. One that differs only in its rate may have to wait.
-    fn is_news(&mut self, before: Option<&TrackedChannelStatus>, status: &TrackedChannelStatus) -> bool {
+    fn is_news(&self, before: Option<&TrackedChannelStatus>, status: &TrackedChannelStatus, at: Instant) -> bool {
         let Some(before) = before else { return true };
         if before == status {
             return false;
         }
         let mut same_rate = status.clone();
         same_rate.messages_per_minute = before.messages_per_minute;
-        if same_rate != *before {
-            return true;
-        }
-        let may = self.rates.0 >= 1.0;
-        if may {
-            self.rates.0 -= 1.0;
-        }
-        may
-    }
-
-    fn save_up(&mut self, at: Instant) {
-        let (saved, since) = self.rates;
-        let more = at.saturating_duration_since(since).as_secs_f64() * RATES_PER_SECOND;
-        self.rates = ((saved + more).min(MAX_RATES), at);
+        same_rate != *before || self.context.pace.may_tell_rate(at)
     }
 
     /// Objects that are gone.

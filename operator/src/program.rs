@@ -6,6 +6,7 @@ use crate::events::Events;
 use crate::leader::{Candidate, LeaseOptions};
 use crate::metrics::Metrics;
 use crate::namespace::{self, Context};
+use crate::pace::Pace;
 use crate::{retire, schema};
 use anyhow::{Context as _, Result};
 use clamor_process::settings::{HttpArgs, LogArgs};
@@ -94,7 +95,7 @@ async fn run(cli: Cli) -> Result<()> {
     // Also while another one leads: it may have to take over at any moment.
     let caches = Arc::new(Caches::default());
     let namespaces: Vec<String> = cli.watch_namespaces.iter().filter(|name| !name.is_empty()).cloned().collect();
-    let _watches = caches.watch(&client, &namespaces, &process.health);
+    let mut watches = caches.watch(&client, &namespaces, &process.health);
 
     let identity = format!("{}-{:08x}", cli.identity, rand::random::<u32>());
     let options = LeaseOptions {
@@ -103,6 +104,11 @@ async fn run(cli: Cli) -> Result<()> {
         identity: identity.clone(),
         by_force: cli.retire,
     };
+    // Whoever led with half a list would take away what the other half asks for.
+    tokio::select! {
+        () = process.shutdown.cancelled() => return Ok(()),
+        () = watches.listed() => {}
+    }
     let mut candidate = Candidate::new(self::client().await?, options);
     if !candidate.win(&process.health, &process.shutdown).await {
         return Ok(());
@@ -118,6 +124,8 @@ async fn run(cli: Cli) -> Result<()> {
         config,
         leadership: candidate.leadership.clone(),
         metrics,
+        health: process.health.clone(),
+        pace: Pace::default(),
         retiring: cli.retire,
     };
     let retired = retire::done(context.clone(), process.health.clone());
@@ -142,15 +150,21 @@ async fn run(cli: Cli) -> Result<()> {
 /// Runs a task for each namespace in which there is something.
 async fn work(context: Context, shutdown: CancellationToken) {
     let mut namespaces: HashMap<String, watch::Sender<u64>> = HashMap::new();
-    let mut tasks: JoinSet<String> = JoinSet::new();
+    let mut tasks: JoinSet<(String, bool)> = JoinSet::new();
     loop {
         let dirty = tokio::select! {
             () = shutdown.cancelled() => break,
             dirty = context.caches.dirty.take() => dirty,
             Some(ended) = tasks.join_next(), if !tasks.is_empty() => {
                 match ended {
-                    // Another task may have begun there meanwhile.
-                    Ok(name) => namespaces.retain(|known, poke| *known != name || !poke.is_closed()),
+                    Ok((name, is_done)) => {
+                        // Another task may have begun there meanwhile.
+                        namespaces.retain(|known, poke| *known != name || !poke.is_closed());
+                        // Or something may have appeared that the task, at its end, did not see.
+                        if is_done && !context.caches.is_empty(&name) {
+                            context.caches.dirty.mark(&name);
+                        }
+                    }
                     Err(error) => tracing::error!("the work on a namespace ended unexpectedly: {error}"),
                 }
                 continue;
@@ -163,8 +177,8 @@ async fn work(context: Context, shutdown: CancellationToken) {
                     let (poke, poked) = watch::channel(0);
                     let (context, shutdown, task) = (context.clone(), shutdown.clone(), name.clone());
                     tasks.spawn(async move {
-                        namespace::run(context, task.clone(), poked, shutdown).await;
-                        task
+                        let is_done = namespace::run(context, task.clone(), poked, shutdown).await;
+                        (task, is_done)
                     });
                     namespaces.insert(name, poke);
                 }

@@ -14,6 +14,8 @@ pub struct Desired {
     pub is_partial: bool,
     /// Of all phrases that are not suspended.
     pub phrases: PhraseSet,
+    /// Names of phrases of which nothing is known: they go on as they are.
+    pub kept_phrases: BTreeSet<String>,
 }
 
 /// One TrackedChannel.

@@ -8,15 +8,16 @@
 //! Invariants: a channel's copies are on distinct slots; at redundancy 1 no slot's load exceeds
 //! `max(1.5 × mean, mean + heaviest)`.
 
+use rustc_hash::FxHashMap;
 use std::cmp::Reverse;
-use std::collections::{BTreeMap, BTreeSet, HashMap};
-use xxhash_rust::xxh3::xxh3_64;
+use std::collections::{BTreeMap, BTreeSet};
+use xxhash_rust::xxh3::{xxh3_64, xxh3_64_with_seed};
 
-/// Login → the slots that hear it.
-pub type Placement = BTreeMap<String, BTreeSet<String>>;
+/// Login → the slots that hear it, sorted and each once.
+pub type Placement = BTreeMap<String, Vec<String>>;
 
 /// Login → the slots that hear it now.
-pub type Current<'a> = HashMap<&'a str, Vec<&'a String>>;
+pub type Current<'a> = FxHashMap<&'a str, Vec<&'a String>>;
 
 /// One channel to place.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -48,9 +49,11 @@ pub fn place(items: &[Item<'_>], slots: &BTreeSet<String>, current: &Current<'_>
 struct Board<'a> {
     items: &'a [Item<'a>],
     slots: Vec<&'a String>,
+    /// Per slot, the hash of its name.
+    seeds: Vec<u64>,
     load: Vec<u64>,
     /// Per item, the slots that hear it.
-    places: Vec<BTreeSet<usize>>,
+    places: Vec<Vec<usize>>,
     total: u64,
 }
 
@@ -58,14 +61,15 @@ impl<'a> Board<'a> {
     fn new(items: &'a [Item<'a>], slots: &'a BTreeSet<String>) -> Self {
         let slots: Vec<&String> = slots.iter().collect();
         let total = items.iter().map(|item| item.weight * copies(item, slots.len()) as u64).sum();
-        Self { items, load: vec![0; slots.len()], slots, places: vec![BTreeSet::new(); items.len()], total }
+        let seeds = slots.iter().map(|slot| xxh3_64(slot.as_bytes())).collect();
+        Self { items, seeds, load: vec![0; slots.len()], slots, places: vec![Vec::new(); items.len()], total }
     }
 
     fn keep(&mut self, current: &Current<'_>) {
+        let numbers: FxHashMap<&str, usize> = self.slots.iter().map(|slot| slot.as_str()).zip(0..).collect();
         for (index, item) in self.items.iter().enumerate() {
             let Some(now) = current.get(item.login) else { continue };
-            // The slots are sorted.
-            let mut kept: Vec<usize> = now.iter().filter_map(|slot| self.slots.binary_search(slot).ok()).collect();
+            let mut kept: Vec<usize> = now.iter().filter_map(|slot| numbers.get(slot.as_str()).copied()).collect();
             if kept.len() > 1 {
                 kept.sort_by_key(|slot| Reverse(self.score(index, *slot)));
             }
@@ -112,7 +116,7 @@ impl<'a> Board<'a> {
             let weight = self.items[index].weight;
             let target = self.best_with_room(index).or_else(|| self.least_loaded(index));
             if let Some(target) = target.filter(|target| self.load[*target] + weight < self.load[slot]) {
-                self.places[index].remove(&slot);
+                self.places[index].retain(|place| *place != slot);
                 self.load[slot] -= weight;
                 self.put(index, target);
                 moved = true;
@@ -122,7 +126,8 @@ impl<'a> Board<'a> {
     }
 
     fn put(&mut self, index: usize, slot: usize) {
-        if self.places[index].insert(slot) {
+        if !self.places[index].contains(&slot) {
+            self.places[index].push(slot);
             self.load[slot] += self.items[index].weight;
         }
     }
@@ -148,16 +153,15 @@ impl<'a> Board<'a> {
     }
 
     fn score(&self, index: usize, slot: usize) -> u64 {
-        let mut key = Vec::with_capacity(64);
-        key.extend_from_slice(self.items[index].login.as_bytes());
-        key.push(0);
-        key.extend_from_slice(self.slots[slot].as_bytes());
-        xxh3_64(&key)
+        xxh3_64_with_seed(self.items[index].login.as_bytes(), self.seeds[slot])
     }
 
     fn into_placement(self) -> Placement {
-        let names = |places: &BTreeSet<usize>| places.iter().map(|slot| self.slots[*slot].clone()).collect();
-        self.items.iter().zip(&self.places).map(|(item, places)| (item.login.to_owned(), names(places))).collect()
+        let names = |mut places: Vec<usize>| {
+            places.sort_unstable();
+            places.into_iter().map(|slot| self.slots[slot].clone()).collect()
+        };
+        self.items.iter().zip(self.places).map(|(item, places)| (item.login.to_owned(), names(places))).collect()
     }
 }
 
@@ -267,7 +271,7 @@ mod tests {
             let total: u64 = items.iter().map(|item| item.weight).sum();
             let loads = loads(&items, &before);
             for item in &items {
-                for left in before[item.login].difference(&after[item.login]) {
+                for left in before[item.login].iter().filter(|slot| !after[item.login].contains(slot)) {
                     prop_assert!(loads[left] * 2 * (count as u64 + 1) > total * 3);
                 }
             }

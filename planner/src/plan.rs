@@ -12,7 +12,9 @@ use crate::placement::{self, Current, Item, Placement, place};
 use clamor_bus::assignment::{AssignedChannel, Assignment};
 use clamor_bus::report::{ChannelReport, Report};
 use clamor_bus::set::{Plan as ShardPlan, WantedChannel};
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use rustc_hash::{FxHashMap, FxHashSet};
+use std::cell::LazyCell;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// What hearing a channel costs at no messages at all, in messages per minute: JOINs, pings and coverage.
 const JOIN_COST: u64 = 60;
@@ -76,12 +78,12 @@ pub fn plan(observed: Observed<'_>) -> Plan {
     }
 }
 
-/// Slot → what it reads.
-type Held<'a> = BTreeMap<&'a String, BTreeSet<&'a String>>;
+/// Slot → logins, sorted and each once.
+type Lists<'a> = BTreeMap<&'a String, Vec<&'a String>>;
 
 /// What each slot reads by its assignment or, where there is none, by its own word.
-fn held<'a>(observed: &Observed<'a>) -> Held<'a> {
-    let mut held = Held::new();
+fn held<'a>(observed: &Observed<'a>) -> Lists<'a> {
+    let mut held = Lists::new();
     for (slot, assignment) in observed.assigned {
         held.insert(slot, assignment.channels.iter().map(|channel| &channel.login).collect());
     }
@@ -90,12 +92,16 @@ fn held<'a>(observed: &Observed<'a>) -> Held<'a> {
             held.entry(&report.slot).or_default().extend(report.channels.iter().map(|channel| &channel.login));
         }
     }
+    for list in held.values_mut() {
+        list.sort_unstable();
+        list.dedup();
+    }
     held
 }
 
 /// Messages per minute by login, the largest that any instance reports.
-fn rates(reports: &[Seen]) -> HashMap<&str, u32> {
-    let mut rates = HashMap::new();
+fn rates(reports: &[Seen]) -> FxHashMap<&str, u32> {
+    let mut rates = FxHashMap::default();
     for channel in reports.iter().flat_map(|seen| &seen.report.channels) {
         let rate: &mut u32 = rates.entry(channel.login.as_str()).or_default();
         *rate = (*rate).max(whole(channel.messages_per_minute));
@@ -113,15 +119,16 @@ fn weight(rate: u32) -> u64 {
     JOIN_COST + u64::from(rate).checked_next_power_of_two().unwrap_or(0)
 }
 
-fn placement(observed: &Observed<'_>, held: &Held<'_>, rates: &HashMap<&str, u32>) -> Placement {
-    let mut current = Current::new();
+fn placement(observed: &Observed<'_>, held: &Lists<'_>, rates: &FxHashMap<&str, u32>) -> Placement {
+    // In the middle of a move both slots hold the channel; only the last plan knows which one it belongs to.
+    let mut current = placement::current(observed.placed);
+    let mut new = Current::default();
     for (slot, logins) in held {
-        for login in logins {
-            current.entry(login).or_default().push(slot);
+        for login in logins.iter().filter(|login| !current.contains_key(login.as_str())) {
+            new.entry(login).or_default().push(slot);
         }
     }
-    // In the middle of a move both slots hold the channel; only the last plan knows which one it belongs to.
-    current.extend(placement::current(observed.placed));
+    current.extend(new);
     let items: Vec<Item<'_>> = observed
         .desired
         .active()
@@ -135,39 +142,38 @@ fn placement(observed: &Observed<'_>, held: &Held<'_>, rates: &HashMap<&str, u32
     let audible = observed.slots.difference(observed.mute).cloned().collect();
     let mut placed = place(&items, &audible, &current);
     let own = observed.desired.active().filter(|(_, channel)| !channel.own_slots.is_empty());
-    placed.extend(own.map(|(login, channel)| (login.clone(), channel.own_slots.clone())));
+    placed.extend(own.map(|(login, channel)| (login.clone(), channel.own_slots.iter().cloned().collect())));
     placed
 }
 
 fn assignments(
     observed: &Observed<'_>,
-    held: &Held<'_>,
+    held: &Lists<'_>,
     placed: &Placement,
-    rates: &HashMap<&str, u32>,
+    rates: &FxHashMap<&str, u32>,
 ) -> BTreeMap<String, Assignment> {
-    let heard = heard(observed.reports);
+    // Only a move asks.
+    let heard = LazyCell::new(|| heard(observed.reports));
     let slots = observed.slots.iter().chain(held.keys().copied());
-    let mut lists: Held<'_> = slots.map(|slot| (slot, BTreeSet::new())).collect();
+    let mut lists: FxHashMap<&String, Vec<&String>> = slots.map(|slot| (slot, Vec::new())).collect();
+    // In the order of the logins, so each list is sorted.
     for (login, slots) in placed {
         for slot in slots {
-            lists.entry(slot).or_default().insert(login);
+            lists.entry(slot).or_default().push(login);
         }
     }
     lists.retain(|slot, _| !observed.mute.contains(*slot));
     for (slot, logins) in held {
         let Some(list) = lists.get_mut(slot) else { continue };
-        for login in logins {
-            // Most stay where they are.
-            if list.contains(login) || observed.desired.is_unwanted(login) {
-                continue;
-            }
-            let arrived = placed.get(*login).is_some_and(|slots| {
-                !slots.is_empty() && slots.iter().all(|slot| heard.contains(&(slot.as_str(), login.as_str())))
-            });
-            if !arrived {
-                list.insert(login);
-            }
-        }
+        let leaves = |login: &String| {
+            observed.desired.is_unwanted(login)
+                || placed.get(login).is_some_and(|slots| {
+                    !slots.is_empty() && slots.iter().all(|slot| heard.contains(&(slot.as_str(), login.as_str())))
+                })
+        };
+        let staying: Vec<&String> = without(logins, list).filter(|login| !leaves(login)).collect();
+        list.extend(staying);
+        list.sort_unstable();
     }
     lists
         .into_iter()
@@ -176,8 +182,17 @@ fn assignments(
         .collect()
 }
 
+/// What is in one sorted list and not in the other.
+fn without<'a>(list: &[&'a String], other: &[&String]) -> impl Iterator<Item = &'a String> {
+    let mut other = other.iter().peekable();
+    list.iter().copied().filter(move |login| {
+        while other.next_if(|other| *other < login).is_some() {}
+        other.peek() != Some(&login)
+    })
+}
+
 /// (slot, login) of all that a running instance reads or knows that it can't.
-fn heard(reports: &[Seen]) -> HashSet<(&str, &str)> {
+fn heard(reports: &[Seen]) -> FxHashSet<(&str, &str)> {
     let speaking = reports.iter().filter(|seen| seen.fresh && !seen.report.draining);
     speaking
         .flat_map(|seen| {
@@ -188,11 +203,11 @@ fn heard(reports: &[Seen]) -> HashSet<(&str, &str)> {
 }
 
 /// Weights only order JOINs: they alone are no reason to write.
-fn differs(now: Option<&Assignment>, list: &BTreeSet<&String>) -> bool {
+fn differs(now: Option<&Assignment>, list: &[&String]) -> bool {
     now.is_none_or(|now| !now.channels.iter().map(|channel| &channel.login).eq(list.iter().copied()))
 }
 
-fn assignment(observed: &Observed<'_>, slot: &str, list: &BTreeSet<&String>, rates: &HashMap<&str, u32>) -> Assignment {
+fn assignment(observed: &Observed<'_>, slot: &str, list: &[&String], rates: &FxHashMap<&str, u32>) -> Assignment {
     let assigned = observed.assigned.get(slot).map_or(0, |assignment| assignment.revision);
     // After the loss of the bucket its instances still follow a revision; growing past it keeps "newer" meaningful.
     let followed = observed.reports.iter().filter(|seen| seen.report.slot == slot);
@@ -207,31 +222,34 @@ fn assignment(observed: &Observed<'_>, slot: &str, list: &BTreeSet<&String>, rat
 /// The wanted channels of each shard, by id.
 fn wanted(observed: &Observed<'_>) -> Vec<Vec<WantedChannel>> {
     let ids = ids(observed);
-    let since: HashMap<u64, u64> = observed.last.iter().flatten().flat_map(|plan| &plan.wanted).map(since).collect();
-    let mut shards: Vec<BTreeMap<u64, WantedChannel>> = vec![BTreeMap::new(); observed.last.len()];
+    let since: FxHashMap<u64, u64> = observed.last.iter().flatten().flat_map(|plan| &plan.wanted).map(since).collect();
+    let mut shards: Vec<Vec<WantedChannel>> = vec![Vec::new(); observed.last.len()];
     for (login, channel) in observed.desired.active() {
         let Some(&channel_id) = ids.get(login.as_str()) else {
             continue;
         };
         let shard = shard(channel_id, observed.last.len());
         let Some(wanted) = shards.get_mut(shard) else { continue };
-        let asked = observed.asked_ms.get(login).copied().unwrap_or(observed.now_ms);
-        wanted.entry(channel_id).or_insert_with(|| WantedChannel {
+        let since = since.get(&channel_id).or_else(|| observed.asked_ms.get(login));
+        wanted.push(WantedChannel {
             channel_id,
             login: login.clone(),
             labels: channel.labels.clone(),
-            since_ms: since.get(&channel_id).copied().unwrap_or(asked),
+            since_ms: since.copied().unwrap_or(observed.now_ms),
         });
     }
     if observed.desired.is_partial {
         for (wanted, last) in shards.iter_mut().zip(observed.last) {
             let kept = last.iter().flat_map(|plan| &plan.wanted);
-            for channel in kept.filter(|channel| !observed.desired.channels.contains_key(&channel.login)) {
-                wanted.entry(channel.channel_id).or_insert_with(|| channel.clone());
-            }
+            wanted.extend(kept.filter(|channel| !observed.desired.channels.contains_key(&channel.login)).cloned());
         }
     }
-    shards.into_iter().map(|wanted| wanted.into_values().collect()).collect()
+    for wanted in &mut shards {
+        // Of two logins with one id the first stays.
+        wanted.sort_by_key(|channel| channel.channel_id);
+        wanted.dedup_by_key(|channel| channel.channel_id);
+    }
+    shards
 }
 
 fn shard(channel_id: u64, shards: usize) -> usize {
@@ -243,8 +261,8 @@ fn since(wanted: &WantedChannel) -> (u64, u64) {
 }
 
 /// Login → id. The newest report wins; a login that nobody reports now keeps the id of the last plan.
-fn ids<'a>(observed: &Observed<'a>) -> HashMap<&'a str, u64> {
-    let mut ids = HashMap::new();
+fn ids<'a>(observed: &Observed<'a>) -> FxHashMap<&'a str, u64> {
+    let mut ids = FxHashMap::default();
     for wanted in observed.last.iter().flatten().flat_map(|plan| &plan.wanted) {
         ids.insert(wanted.login.as_str(), wanted.channel_id);
     }

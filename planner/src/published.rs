@@ -220,15 +220,39 @@ impl Published {
     }
 
     async fn store_phrases(&mut self, desired: &Desired) -> Result<Option<String>, ControlError> {
-        if desired.phrases.phrases.is_empty() {
+        let mut set = desired.phrases.clone();
+        if !desired.kept_phrases.is_empty() {
+            let known = self.phrases_in_force().await?.phrases.into_iter();
+            set.phrases.extend(known.filter(|phrase| desired.kept_phrases.contains(&phrase.name)));
+            set.phrases.sort_by(|a, b| a.name.cmp(&b.name));
+        }
+        if set.phrases.is_empty() {
             return Ok(None);
         }
-        if let Some((_, name)) = self.phrases.as_ref().filter(|(phrases, _)| *phrases == desired.phrases) {
+        if let Some((_, name)) = self.phrases.as_ref().filter(|(phrases, _)| *phrases == set) {
             return Ok(Some(name.clone()));
         }
-        let name = self.bus.put_set("phrases", &desired.phrases).await?;
-        self.phrases = Some((desired.phrases.clone(), name.clone()));
+        let name = self.bus.put_set("phrases", &set).await?;
+        self.phrases = Some((set, name.clone()));
         Ok(Some(name))
+    }
+
+    /// The phrases that the shards were told last.
+    async fn phrases_in_force(&self) -> Result<PhraseSet, ControlError> {
+        let Some(name) = self.last.iter().flat_map(|last| &last.plan).find_map(|plan| plan.phrases.as_ref()) else {
+            return Ok(PhraseSet::default());
+        };
+        if let Some((set, _)) = self.phrases.as_ref().filter(|(_, stored)| stored == name) {
+            return Ok(set.clone());
+        }
+        match self.bus.get_set(name).await {
+            Ok(set) => Ok(set),
+            Err(error @ SetError::Unreachable { .. }) => Err(error.into()),
+            Err(error) => {
+                tracing::warn!(%error, "the phrases in force are lost");
+                Ok(PhraseSet::default())
+            }
+        }
     }
 }
 

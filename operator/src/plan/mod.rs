@@ -18,7 +18,9 @@ use clamor_crds::{ChatPipeline, Phrase, TrackedChannel};
 use clamor_planner::control::View;
 use clamor_planner::wish::{self, PhraseRefused, Selection};
 use k8s_openapi::api::apps::v1::Deployment;
-use kube::ResourceExt as _;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use k8s_openapi::jiff::Timestamp;
+use kube::{Resource as _, ResourceExt as _};
 use names::Role;
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
@@ -33,8 +35,8 @@ pub struct Objects {
     pub pipelines: Vec<Arc<ChatPipeline>>,
     /// All TrackedChannels.
     pub channels: Vec<Arc<TrackedChannel>>,
-    /// There are more of them, which do not decode and never did since this process began.
-    pub has_unreadable_channels: bool,
+    /// What else is there.
+    pub unreadable: Unreadable,
     /// All Phrases, judged.
     pub phrases: Vec<Judged>,
     /// The Deployments that carry the operator's label.
@@ -43,7 +45,41 @@ pub struct Objects {
     pub pods: Vec<PodView>,
 }
 
+/// Objects that do not decode and never did since this process began.
+#[derive(Debug, Clone, Default)]
+pub struct Unreadable {
+    /// ChatPipelines.
+    pub pipelines: Vec<ObjectMeta>,
+    /// TrackedChannels.
+    pub channels: Vec<ObjectMeta>,
+    /// Phrases.
+    pub phrases: Vec<ObjectMeta>,
+}
+
+impl Unreadable {
+    fn is_empty(&self) -> bool {
+        self.pipelines.is_empty() && self.channels.is_empty() && self.phrases.is_empty()
+    }
+}
+
 impl Objects {
+    /// Whether the namespace has nothing of ours.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.pipelines.is_empty()
+            && self.channels.is_empty()
+            && self.phrases.is_empty()
+            && self.deployments.is_empty()
+            && self.unreadable.is_empty()
+    }
+
+    /// Whether the pipeline that works does not decode: then nothing can be said of the namespace.
+    #[must_use]
+    pub fn are_undecidable(&self) -> bool {
+        let oldest = self.pipelines.iter().map(|pipeline| pipeline.meta()).min_by_key(|meta| age(meta));
+        self.unreadable.pipelines.iter().any(|unreadable| oldest.is_none_or(|oldest| age(unreadable) < age(oldest)))
+    }
+
     /// As if every pipeline were suspended by its owner.
     pub fn suspend(&mut self) {
         for pipeline in &mut self.pipelines {
@@ -153,6 +189,11 @@ pub fn ours<'a>(
         owner && deployment.labels().get("app.kubernetes.io/component").is_some_and(|name| name == role.name())
     };
     objects.deployments.iter().filter(is_ours)
+}
+
+/// Of two objects the older counts, of one age that with the lesser name.
+fn age(meta: &ObjectMeta) -> (Option<Timestamp>, &str) {
+    (meta.creation_timestamp.as_ref().map(|time| time.0), meta.name.as_deref().unwrap_or_default())
 }
 
 /// Why a pipeline of the namespace does not work, by its spec and the operator's configuration alone.

@@ -4,15 +4,14 @@
 //! older. Objects of one age are told apart by name.
 
 use super::names;
-use super::{Objects, Refused};
+use super::{Objects, Refused, age};
 use crate::config::Config;
 use clamor_crds::condition::Reason;
 use clamor_crds::tracked_channel::Isolation;
 use clamor_crds::{ChatPipeline, Phrase, TrackedChannel};
 use clamor_planner::desired::{Desired, DesiredChannel};
 use clamor_planner::wish::{self, PhraseRefused};
-use kube::ResourceExt as _;
-use std::cmp::Ordering;
+use kube::{Resource as _, ResourceExt as _};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
@@ -72,7 +71,7 @@ pub struct PhraseWish {
 #[must_use]
 pub fn wanted(objects: &Objects, config: &Config) -> Wanted {
     let mut pipelines = objects.pipelines.clone();
-    pipelines.sort_by(|a, b| older(a.as_ref(), b.as_ref()));
+    pipelines.sort_by(|a, b| age(a.meta()).cmp(&age(b.meta())));
     let mut pipelines = pipelines.into_iter();
     let pipeline = pipelines.next();
     let refused = pipeline.as_deref().and_then(|pipeline| refused(pipeline, config));
@@ -87,8 +86,10 @@ pub fn wanted(objects: &Objects, config: &Config) -> Wanted {
     let slots = shared.iter().cloned().chain(own).collect();
     let (phrases, set) = phrases(objects, without.as_ref(), &desired_channels);
     // A pipeline that works for nobody reads nothing, whatever is asked for.
-    let is_partial = objects.has_unreadable_channels && without.is_none();
-    let desired = Desired { channels: desired_channels, is_partial, phrases: set };
+    let is_partial = !objects.unreadable.channels.is_empty() && without.is_none();
+    let unreadable = objects.unreadable.phrases.iter().filter(|_| without.is_none());
+    let kept_phrases = unreadable.filter_map(|meta| meta.name.clone()).collect();
+    let desired = Desired { channels: desired_channels, is_partial, phrases: set, kept_phrases };
     let idle = pipelines.collect();
     Wanted { pipeline, refused, idle, channels, phrases, desired: Arc::new(desired), shared, slots }
 }
@@ -133,7 +134,7 @@ fn channels(
     room: u64,
 ) -> (Vec<Channel>, BTreeMap<String, DesiredChannel>) {
     let mut sorted = objects.channels.clone();
-    sorted.sort_by(|a, b| is_discovered(a).cmp(&is_discovered(b)).then_with(|| older(a.as_ref(), b.as_ref())));
+    sorted.sort_by(|a, b| is_discovered(a).cmp(&is_discovered(b)).then_with(|| age(a.meta()).cmp(&age(b.meta()))));
     let mut desired: BTreeMap<String, DesiredChannel> = BTreeMap::new();
     let mut left = room;
     let mut channels = Vec::with_capacity(sorted.len());
@@ -210,9 +211,4 @@ fn phrases(
 /// Made by a ChannelDiscovery.
 fn is_discovered(channel: &TrackedChannel) -> bool {
     channel.owner_references().iter().any(|owner| owner.kind == "ChannelDiscovery")
-}
-
-fn older<K: kube::Resource<DynamicType = ()>>(a: &K, b: &K) -> Ordering {
-    let age = |object: &K| (object.creation_timestamp().map(|time| time.0), object.name_any());
-    age(a).cmp(&age(b))
 }

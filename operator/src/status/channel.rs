@@ -7,7 +7,7 @@ use clamor_crds::condition::{JOINED, LIVE, Reason};
 use clamor_crds::tracked_channel::{ChannelSlot, TrackedChannelStatus};
 use clamor_planner::control::View;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 /// A channel that is not heard keeps its `Ready` for so long: workers are replaced within that.
@@ -156,7 +156,7 @@ fn read(said: &Said<'_>, was_ready: &str, unheard: Option<Duration>) -> Verdict 
     }
 }
 
-fn slots(placed: Option<&BTreeSet<String>>, said: &Said<'_>) -> Vec<ChannelSlot> {
+fn slots(placed: Option<&Vec<String>>, said: &Said<'_>) -> Vec<ChannelSlot> {
     let slot = |name: &String| ChannelSlot {
         name: name.clone(),
         state: said.slots.get(name.as_str()).copied().unwrap_or(ChannelState::Pending).name().to_owned(),

@@ -1,8 +1,6 @@
 //! Channels and phrases: applied, changed, refused, deleted.
 
-use crate::world::{LIMIT, PIPELINE, World, channel, operator};
-use clamor_testkit::kube::{ControlPlane, ControlPlaneOptions};
-use clamor_testkit::{TestFolder, eventually};
+use crate::world::{World, channel};
 use serde_json::json;
 
 #[tokio::test(flavor = "multi_thread")]
@@ -80,41 +78,4 @@ async fn without_a_pipeline_nothing_is_read_and_every_object_says_so() {
     world.ready("tc/one", "False", "NoPipeline").await;
     world.wait("tc/one", "Stalled").await;
     world.only_deployments(&[]).await;
-}
-
-/// On a control plane whose definition permits more than this version of Clamor knows, as a newer one's may.
-#[tokio::test(flavor = "multi_thread")]
-async fn an_object_that_does_not_decode_stops_nothing() {
-    let folder = TestFolder::new().unwrap();
-    let plane = ControlPlane::start(ControlPlaneOptions::new(folder.path().join("plane"))).await.unwrap();
-    let world = World::start_at(&plane).await;
-    world.apply(PIPELINE).await;
-    let _worker = world.ingest("main-ingest-0");
-    world.apply(&channel("changed", "sim_1", "")).await;
-    world.wait("tc/changed", "Ready").await;
-    let path = "/spec/versions/0/schema/openAPIV3Schema/properties/spec/properties/isolation/enum";
-    let patch = json!([{"op": "remove", "path": path}]).to_string();
-    world.kubectl(&["patch", "crd/trackedchannels.clamor.dev", "--type=json", "-p", &patch]).await;
-    // Until the wider schema is served.
-    eventually("an isolation that nobody knows is taken", LIMIT, async || {
-        let text = channel("unknown", "sim_2", ", isolation: Elsewhere");
-        world.cluster.apply(&text).await.map_err(|error| format!("{error:#}"))
-    })
-    .await;
-    world.kubectl(&["patch", "tc/changed", "--type=merge", "-p", r#"{"spec":{"isolation":"Elsewhere"}}"#]).await;
-    world.apply(&channel("after", "sim_3", "")).await;
-    world.wait("tc/after", "Ready").await;
-    // What was good stays as it was; what never was is not read.
-    world.are_joined(&["sim_1", "sim_3"]).await;
-    world.ready("tc/unknown", "Unknown", "Pending").await;
-    // Neither does it stop an operator that begins with it.
-    world.operator.kill9().await;
-    let second = operator(&world.cluster, &world.servers, "second").await;
-    world.apply(&channel("later", "sim_4", "")).await;
-    world.wait("tc/later", "Ready").await;
-    assert!(second.log().unwrap().contains("does not decode"));
-    // Of the one that was good it knows nothing, and so leaves it where it is read.
-    world.are_joined(&["sim_1", "sim_3", "sim_4"]).await;
-    world.kubectl(&["delete", "tc/changed", "tc/unknown"]).await;
-    world.are_joined(&["sim_3", "sim_4"]).await;
 }

@@ -11,5 +11,6 @@ mod outcome;
 mod permissions;
 mod pipelines;
 mod retire;
+mod unreadable;
 mod waits;
 mod world;
