@@ -138,7 +138,9 @@ pub struct SecretRef {
     validation = Rule::new("!has(self.minutes) || !has(self.hours) || int(self.minutes.replace('d', '')) <= int(self.hours.replace('d', ''))")
         .message("minutes may not be kept longer than hours").field_path(".minutes"),
     validation = Rule::new("!has(self.hours) || !has(self.days) || int(self.hours.replace('d', '')) <= int(self.days.replace('d', ''))")
-        .message("hours may not be kept longer than days").field_path(".hours")
+        .message("hours may not be kept longer than days").field_path(".hours"),
+    validation = Rule::new("has(self.matches) == has(self.events)")
+        .message("write matches and events, or neither: the longer of them counts for both").field_path(".events")
 )]
 pub struct PipelineRetention {
     /// Counts by the minute, such as 90d.
@@ -150,10 +152,10 @@ pub struct PipelineRetention {
     /// Counts by the day. Totals are kept in any case.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub days: Option<Days>,
-    /// Messages that matched a phrase with logMessages.
+    /// Messages that matched a phrase with logMessages. It goes with events: the longer of them counts for both.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub matches: Option<Days>,
-    /// Subs, raids, moderation and other events of chats.
+    /// Subs, raids, moderation and other events of chats. It goes with matches.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub events: Option<Days>,
 }
