@@ -125,7 +125,7 @@ pub struct HttpArgs {
 #[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "Logs")]
 pub struct LogArgs {
-    /// What is logged: a level, or a list such as info,clamor_worker::aggregate=debug
+    /// What is logged: a level, or a list such as info,clamor_bus=debug
     #[arg(long, env = "LOG", default_value = "info", global = true)]
     pub log: String,
     /// How it is written: for people on a terminal, as JSON elsewhere, or always one of them
