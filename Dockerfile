@@ -1,6 +1,6 @@
 # For those who have a container engine: docker build -t registry.example/clamor:0.1.0 .
-# `make image` makes an equivalent image without one, with the labels of version and revision as well. The compiler is that of
-# rust-toolchain.toml; a test compares them.
+# `make image` makes an equivalent image without one, with the labels of version and revision as well. The compiler is
+# that of rust-toolchain.toml; a test compares them.
 FROM rust:1.95.0-bookworm AS build
 WORKDIR /clamor
 COPY . .

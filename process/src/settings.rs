@@ -27,8 +27,8 @@ pub struct BusArgs {
     /// File that holds the password of NATS_USER
     #[arg(long, env = "NATS_PASSWORD_FILE", value_name = "FILE", requires = "nats_user")]
     pub nats_password_file: Option<PathBuf>,
-    /// Folder of a mounted Secret with nats.creds, or user and password, or neither, and ca.crt where the certificate needs
-    /// it; in place of the files above
+    /// Folder of a mounted Secret with nats.creds, or user and password, or neither, and ca.crt where the certificate
+    /// needs it; in place of the files above
     #[arg(long, env = "NATS_SECRET_DIR", value_name = "FOLDER",
         conflicts_with_all = ["nats_ca_file", "nats_creds_file", "nats_user", "nats_password_file"])]
     pub nats_secret_dir: Option<PathBuf>,
