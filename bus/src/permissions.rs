@@ -109,6 +109,9 @@ pub fn authorization(users: &[User<'_>]) -> String {
     text + "  ]\n}\n"
 }
 
+/// Of the example: as many as a ChatPipeline has that does not say.
+const SHARDS: u16 = 8;
+
 /// The page of documentation: the table, and a configuration for an example.
 ///
 /// # Panics
@@ -117,12 +120,11 @@ pub fn authorization(users: &[User<'_>]) -> String {
 #[expect(clippy::expect_used, reason = "a constant")]
 pub fn markdown() -> String {
     let names = Names::new("default_chat_main").expect("a pipeline's name");
-    let shards = 2;
     let mut page = "<!-- Generated from bus/src/permissions.rs by `make generate`. Do not edit. -->\n\
         # Permissions on NATS\n\n\
         On a NATS that asks for a login each role may publish on these subjects alone, and all subscribe to `_INBOX.>` alone. \
-        The example is the pipeline `main` of the namespace `chat` in the cluster `default`, with 2 shards. A test runs a \
-        pipeline under exactly this.\n\n\
+        The example is the pipeline `main` of the namespace `chat` in the cluster `default`, with 8 shards: right for \
+        fewer as well. A test runs a pipeline under what is written here.\n\n\
         | role | what for | what it cannot |\n|---|---|---|\n\
         | `operator` | makes streams and buckets, writes assignments, sets and directives, reads reports; for all pipelines of \
         its configuration | publish chat, delete a stream |\n\
@@ -132,29 +134,38 @@ pub fn markdown() -> String {
         publish a directive or chat, make or delete a stream |\n\n\
         On a cluster ingest workers and aggregators mount one Secret, `spec.bus.secretRef` of their ChatPipeline: its login \
         has what both may. It holds `user` and `password`, or `nats.creds`, and `ca.crt` where the server's certificate \
-        needs it. The operator's own login is in the Secret `buses.<name>.secretName` of the chart.\n\n\
+        needs it. The operator's own login is in the Secret `buses.<name>.secretName` of the chart. \
+        [install.md](install.md#a-bus-that-asks-for-a-login) makes both.\n\n\
         Who subscribes to `_INBOX.>` can overhear the answers to others: pipelines of people who must not see each other's \
         chat belong in NATS accounts of their own.\n\n\
-        A block of nats-server's configuration:\n\n```\n"
+        A block of nats-server's configuration. For another pipeline write its cluster (`clusterName` of the chart), \
+        namespace and name in place of `default_chat_main`, and in capitals in place of `DEFAULT_CHAT_MAIN`; each pipeline \
+        has a user of its own. For more shards repeat what has a shard's number.\n\n```\n"
         .to_owned();
-    let workers = [Role::Ingest, Role::Aggregate].map(|role| role.publish(&names, shards)).concat();
+    let workers = [Role::Ingest, Role::Aggregate].map(|role| role.publish(&names, SHARDS)).concat();
     let mut distinct: Vec<String> = Vec::new();
     for subject in workers {
         if !distinct.contains(&subject) {
             distinct.push(subject);
         }
     }
-    let operator = Role::Operator.publish(&names, shards);
+    let operator = Role::Operator.publish(&names, SHARDS);
     page += &authorization(&[
         User { name: "clamor-operator", password: "$OPERATOR_PASSWORD", publish: operator },
         User { name: "clamor-chat-main", password: "$WORKERS_PASSWORD", publish: distinct },
     ])
     .replace("password: \"$OPERATOR_PASSWORD\"", "password: $OPERATOR_PASSWORD")
     .replace("password: \"$WORKERS_PASSWORD\"", "password: $WORKERS_PASSWORD");
-    page += "```\n\nWhere roles log in apart, as outside a cluster:\n\n| role | subjects to publish on |\n|---|---|\n";
+    page += "```\n\n## Outside of a cluster\n\n\
+        There a pipeline is called what `PIPELINE` says, `clamor` unless it is set: `clamor` and `CLAMOR` stand in place of \
+        `default_chat_main` and `DEFAULT_CHAT_MAIN`. With chat that is simulated or recorded `standalone` adds a word to it \
+        (`clamor_simulator`). Roles may log in apart: `clamor-worker ingest` as `ingest`, `clamor-worker aggregate` as \
+        `aggregate`. `standalone` plans and counts, so it needs what `operator` and `aggregate` may together, and without \
+        `--slots` what `ingest` may as well. A subject with the number 0 of a shard is needed once for each shard.\n\n\
+        | role | subjects to publish on |\n|---|---|\n";
     for role in ROLES {
         let subjects: Vec<String> =
-            role.publish(&names, shards).iter().map(|subject| format!("`{}`", subject.replace('|', "\\|"))).collect();
+            role.publish(&names, 1).iter().map(|subject| format!("`{}`", subject.replace('|', "\\|"))).collect();
         let _ = writeln!(page, "| `{}` | {} |", role.name(), subjects.join(" "));
     }
     page

@@ -22,7 +22,7 @@ use std::collections::BTreeMap;
     namespaced,
     status = "ChannelDiscoveryStatus",
     derive = "PartialEq",
-    doc = "Tracks the most watched channels of Twitch: it creates a TrackedChannel for each, and deletes it when the channel has left the ranking. It needs Twitch API credentials on the ChatPipeline.",
+    doc = "Tracks the most watched channels of Twitch: it creates a TrackedChannel for each, and deletes it when the channel has left the ranking. It needs Twitch API credentials on the ChatPipeline. No effect yet: nobody watches it, and it stays Pending.",
     printcolumn(name = "Top", type_ = "integer", json_path = ".spec.top"),
     printcolumn(name = "Tracked", type_ = "integer", json_path = ".status.tracked"),
     printcolumn(name = "Ready", type_ = "string", json_path = ".status.conditions[?(@.type==\"Ready\")].status"),
@@ -114,7 +114,7 @@ pub struct ChannelTemplateSpec {
     /// Which emotes are counted beside Twitch's own.
     #[serde(default)]
     pub emotes: Emotes,
-    /// Keeps the channels' raw messages. Absent: they are counted and not kept.
+    /// Keeps the channels' raw messages. Absent: they are counted and not kept. No effect yet: none are kept.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub archive: Option<Archive>,
 }

@@ -50,14 +50,14 @@ pub struct TrackedChannelSpec {
     #[serde(default = "default_isolation")]
     pub isolation: Isolation,
     /// How many workers hear the channel at once. What several hear is counted once, so with 2 or 3 nothing is lost
-    /// when a worker dies.
+    /// when a worker dies. Where isolation is Shared, the ChatPipeline needs as many ingest.workers.
     #[serde(default = "default_redundancy")]
     #[schemars(range(min = 1, max = 3))]
     pub redundancy: u8,
     /// Which emotes are counted beside Twitch's own.
     #[serde(default)]
     pub emotes: Emotes,
-    /// Keeps the channel's raw messages. Absent: they are counted and not kept.
+    /// Keeps the channel's raw messages. Absent: they are counted and not kept. No effect yet: none are kept.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub archive: Option<Archive>,
 }
@@ -75,7 +75,8 @@ pub enum Isolation {
 #[derive(KubeSchema, Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Emotes {
-    /// The providers whose global and channel emotes are counted: BTTV, FFZ and 7TV. An empty list: only Twitch's own.
+    /// The providers whose global and channel emotes are counted: BTTV, FFZ and 7TV. An empty list: only Twitch's own. No
+    /// effect yet: only Twitch's own are counted.
     #[serde(default = "default_providers")]
     #[schemars(length(max = 3))]
     #[x_kube(merge_strategy = ListMerge::Set)]
@@ -111,7 +112,7 @@ pub struct TrackedChannelStatus {
     /// The generation of the spec that this status is of.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub observed_generation: Option<i64>,
-    /// Ready, Joined, Live, Reconciling and Stalled, each with its reason.
+    /// Ready, Joined, Live, Reconciling and Stalled, each with its reason. Live is always Unknown yet.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(schema_with = "condition::list_schema")]
     pub conditions: Vec<Condition>,
@@ -127,7 +128,7 @@ pub struct TrackedChannelStatus {
     /// The slots' names, separated by commas.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub slot_names: Option<String>,
-    /// The broadcast that is on now. Absent where the channel is offline or Twitch's API is not configured.
+    /// The broadcast that is on now. Absent where the channel is offline or Twitch's API is not configured. Not told yet.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub broadcast: Option<Broadcast>,
     /// Messages a minute, coarsely: the power of two below the smoothed rate, and 0 for none.

@@ -30,17 +30,21 @@ const ANSWER_LIMIT: Duration = Duration::from_secs(15);
 const SILENCE_LIMIT: Duration = Duration::from_secs(300);
 
 const AFTER_HELP: &str = "\
-The operator watches ChatPipelines, TrackedChannels and Phrases, runs a Deployment for each slot of ingest workers and one
-for the aggregators, and tells the workers over NATS what to read. Of several operators with one Lease one works.
+The operator watches ChatPipelines, TrackedChannels and Phrases, runs a Deployment for each slot of ingest workers and \
+one for the aggregators, and tells the workers over NATS what to read. Of several operators with one Lease one works.
 
 On a laptop, against the cluster of KUBECONFIG:
   clamor-operator --config operator.yaml --namespace clamor-system
+
+The least that the file must say:
+  workers: {image: 'localhost/clamor:0.1.0'}
+  buses: {default: {url: 'nats://nats:4222'}}
 
 Before it is removed, --retire has the workers leave; the chart's hook does that.";
 
 /// Runs the workers that ChatPipelines, TrackedChannels and Phrases ask for.
 #[derive(Debug, Parser)]
-#[command(name = "clamor-operator", version, after_help = AFTER_HELP)]
+#[command(name = "clamor-operator", version, max_term_width = 120, after_help = AFTER_HELP)]
 struct Cli {
     /// File with the operator's configuration: the workers' image and the buses
     #[arg(long, env = "CONFIG", value_name = "FILE", default_value = "/etc/clamor/operator.yaml")]

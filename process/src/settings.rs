@@ -27,8 +27,8 @@ pub struct BusArgs {
     /// File that holds the password of NATS_USER
     #[arg(long, env = "NATS_PASSWORD_FILE", value_name = "FILE", requires = "nats_user")]
     pub nats_password_file: Option<PathBuf>,
-    /// Folder of a mounted Secret with nats.creds, or user and password, and ca.crt where the certificate needs it; in place
-    /// of the files above
+    /// Folder of a mounted Secret with nats.creds, or user and password, or neither, and ca.crt where the certificate
+    /// needs it; in place of the files above
     #[arg(long, env = "NATS_SECRET_DIR", value_name = "FOLDER",
         conflicts_with_all = ["nats_ca_file", "nats_creds_file", "nats_user", "nats_password_file"])]
     pub nats_secret_dir: Option<PathBuf>,
@@ -55,6 +55,10 @@ impl BusArgs {
         let ca_file = secret.file("ca.crt");
         if let Some(creds) = secret.file("nats.creds") {
             return Ok(BusConfig { ca_file, creds_file: Some(creds), ..config });
+        }
+        // A server whose certificate is of an authority of its own may ask for no login.
+        if ca_file.is_some() && ["user", "password"].iter().all(|key| secret.file(key).is_none()) {
+            return Ok(BusConfig { ca_file, ..config });
         }
         let (user, password) = (secret.text("user")?, secret.required("password")?);
         Ok(BusConfig { ca_file, user: Some(user), password_file: Some(password), ..config })
@@ -121,7 +125,7 @@ pub struct HttpArgs {
 #[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "Logs")]
 pub struct LogArgs {
-    /// What is logged: a level, or a list such as info,clamor_worker::aggregate=debug
+    /// What is logged: a level, or a list such as info,clamor_bus=debug
     #[arg(long, env = "LOG", default_value = "info", global = true)]
     pub log: String,
     /// How it is written: for people on a terminal, as JSON elsewhere, or always one of them
@@ -143,6 +147,28 @@ pub enum LogFormat {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_bus_with_an_authority_of_its_own_need_not_ask_for_a_login() {
+        let dir = std::env::temp_dir().join(format!("clamor-settings-{}", std::process::id()));
+        std::fs::create_dir_all(&dir).unwrap();
+        let args = BusArgs {
+            nats_url: "tls://nats:4222".to_owned(),
+            nats_ca_file: None,
+            nats_creds_file: None,
+            nats_user: None,
+            nats_password_file: None,
+            nats_secret_dir: Some(dir.clone()),
+            pipeline: "clamor".to_owned(),
+        };
+        std::fs::write(dir.join("ca.crt"), "").unwrap();
+        let config = args.to_config("test").unwrap();
+        assert_eq!((config.ca_file, config.user), (Some(dir.join("ca.crt")), None));
+        std::fs::write(dir.join("password"), "secret").unwrap();
+        let error = args.to_config("test").unwrap_err().to_string();
+        assert!(error.contains("user"), "{error}");
+        std::fs::remove_dir_all(dir).unwrap();
+    }
 
     #[test]
     fn a_slot_has_a_name_that_a_key_on_the_bus_can_have() {

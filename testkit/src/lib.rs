@@ -8,6 +8,7 @@
 //! - [`equality`]: the simulator's ledger against the store.
 //! - [`Listener`]: writes down what was said, message by message.
 //! - [`latency`]: prints a histogram.
+//! - [`metrics_page`]: the documented metrics against the served ones.
 //!
 //! Everything that is started here dies with the test, also when the test panics or is killed. When a test fails, the ends
 //! of the processes' logs are printed.
@@ -20,6 +21,7 @@ pub mod kube;
 pub mod latency;
 mod listener;
 mod metrics;
+pub mod metrics_page;
 mod process;
 mod proxy;
 mod servers;

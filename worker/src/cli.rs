@@ -9,9 +9,7 @@ use clap::{Parser, Subcommand};
 /// Measures Twitch chat: reads channels, counts what is said, commits it to Postgres, once.
 #[derive(Debug, Parser)]
 #[command(name = "clamor-worker", version, max_term_width = 120)]
-#[command(
-    after_help = "Every flag can be set by the environment variable shown beside it. Secrets are read from files."
-)]
+#[command(after_help = "A flag with a variable beside it can be set by that as well. Secrets are read from files.")]
 pub struct Cli {
     /// What to run.
     #[command(subcommand)]

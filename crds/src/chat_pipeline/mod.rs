@@ -54,7 +54,7 @@ pub struct ChatPipelineSpec {
     pub bus: Bus,
     /// The database in which counts are stored.
     pub store: Store,
-    /// Credentials for Twitch. Absent: chats are read anonymously, and nothing is known about broadcasts.
+    /// Credentials for Twitch. Absent: chats are read anonymously.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub twitch: Option<Twitch>,
     /// Into how many shards channels are divided: 1, 2, 4, 8, 16, 32, 64, 128 or 256. There is at most one aggregator to
@@ -70,7 +70,7 @@ pub struct ChatPipelineSpec {
     /// The workers that count and write to the store.
     #[serde(default)]
     pub aggregate: Aggregate,
-    /// Who decides how many workers there are where workers is absent.
+    /// Who decides how many workers there are where workers is absent. No effect yet.
     #[serde(default)]
     pub scaling: Scaling,
     /// How long counts are kept. Absent: for ever.
@@ -91,15 +91,16 @@ pub struct Bus {
     #[x_kube(validation = Rule::new("self.matches('^[a-z0-9]([a-z0-9-]*[a-z0-9])?$')")
         .message("write the name of a bus in the operator's configuration, such as default"))]
     pub name: String,
-    /// The Secret with the workers' NATS credentials: nats.creds, or user and password, and ca.crt where the server's
-    /// certificate needs it. Absent: the bus asks for none.
+    /// The Secret with the workers' NATS credentials: nats.creds, or user and password, or neither, and ca.crt where the
+    /// server's certificate needs it. Absent: the bus asks for none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub secret_ref: Option<SecretRef>,
     /// How long the bus keeps what was read, so that it can be counted after an outage: at least 24h.
     #[serde(default = "default_bus_retention")]
     #[x_kube(validation = Rule::new("!self.matches('^([0-9]|1[0-9]|2[0-3])h$')").message("write at least 24h, or a number of days such as 2d"))]
     pub retention: Retention,
-    /// How much disk each shard may take on the bus, such as 2Gi.
+    /// How much disk each shard may take on the bus, such as 2Gi. When that is full, workers hold and spill what they
+    /// read.
     #[serde(default = "default_bytes_per_shard")]
     pub bytes_per_shard: Quantity,
 }
@@ -116,7 +117,8 @@ pub struct Store {
 #[derive(KubeSchema, Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Twitch {
-    /// The Secret with an account that reads (login and token), an application (client-id and client-secret), or both.
+    /// The Secret with an account that reads (login and token), an application (client-id and client-secret), or both. The
+    /// application has no effect yet.
     pub secret_ref: SecretRef,
 }
 
@@ -138,7 +140,9 @@ pub struct SecretRef {
     validation = Rule::new("!has(self.minutes) || !has(self.hours) || int(self.minutes.replace('d', '')) <= int(self.hours.replace('d', ''))")
         .message("minutes may not be kept longer than hours").field_path(".minutes"),
     validation = Rule::new("!has(self.hours) || !has(self.days) || int(self.hours.replace('d', '')) <= int(self.days.replace('d', ''))")
-        .message("hours may not be kept longer than days").field_path(".hours")
+        .message("hours may not be kept longer than days").field_path(".hours"),
+    validation = Rule::new("has(self.matches) == has(self.events)")
+        .message("write matches and events, or neither: the longer of them counts for both").field_path(".events")
 )]
 pub struct PipelineRetention {
     /// Counts by the minute, such as 90d.
@@ -150,10 +154,10 @@ pub struct PipelineRetention {
     /// Counts by the day. Totals are kept in any case.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub days: Option<Days>,
-    /// Messages that matched a phrase with logMessages.
+    /// Messages that matched a phrase with logMessages. It goes with events: the longer of them counts for both.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub matches: Option<Days>,
-    /// Subs, raids, moderation and other events of chats.
+    /// Subs, raids, moderation and other events of chats. It goes with matches.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub events: Option<Days>,
 }

@@ -25,7 +25,7 @@ pub struct ChatPipelineStatus {
     /// Messages a minute over all channels, coarsely: the power of two below the rate.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub messages_per_minute: Option<i64>,
-    /// From reading a line to its committed row, coarsely, such as 250ms.
+    /// From reading a line to its committed row, coarsely, such as 250ms. Not told yet.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub commit_lag: Option<String>,
     /// The ingest workers.
@@ -34,7 +34,7 @@ pub struct ChatPipelineStatus {
     /// The aggregators.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub aggregate: Option<WorkerCounts>,
-    /// The last scaling decisions with what they were made of.
+    /// The last scaling decisions with what they were made of. Not told yet.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub scaling: Option<ScalingStatus>,
     /// The prefix of its streams and buckets on the bus.

@@ -11,17 +11,17 @@ use serde::{Deserialize, Serialize};
 #[serde(rename_all = "camelCase")]
 #[x_kube(validation = Rule::new("self.minWorkers <= self.maxWorkers").message("minWorkers may not exceed maxWorkers").field_path(".minWorkers"))]
 pub struct Ingest {
-    /// How many workers share the channels. Absent: as spec.scaling says. Leave it out of GitOps, so that kubectl scale
-    /// and autoscalers can write it.
+    /// How many workers share the channels. Absent: 1, as long as spec.scaling has no effect. Leave it out of GitOps, so
+    /// that kubectl scale and autoscalers can write it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(max = 500))]
     #[x_kube(validation = Rule::new("self >= 1").message("write at least 1; to stop reading write spec.suspend: true"))]
     pub workers: Option<i32>,
-    /// The fewest workers that scaling may choose.
+    /// The fewest workers that scaling may choose. No effect yet.
     #[serde(default = "default_min_workers")]
     #[schemars(range(min = 1, max = 500))]
     pub min_workers: i32,
-    /// The most workers that scaling may choose.
+    /// The most workers that scaling may choose. No effect yet.
     #[serde(default = "default_max_workers")]
     #[schemars(range(min = 1, max = 500))]
     pub max_workers: i32,
@@ -41,7 +41,7 @@ pub struct Capacity {
     #[serde(default = "default_channels")]
     #[schemars(range(min = 1, max = 20000))]
     pub channels: u32,
-    /// Messages a second over all its channels.
+    /// Messages a second over all its channels. No effect yet.
     #[serde(default = "default_messages_per_second")]
     #[schemars(range(min = 1, max = 1000000))]
     pub messages_per_second: u32,
@@ -52,7 +52,7 @@ pub struct Capacity {
 #[serde(rename_all = "camelCase")]
 #[x_kube(validation = Rule::new("self.minWorkers <= self.maxWorkers").message("minWorkers may not exceed maxWorkers").field_path(".minWorkers"))]
 pub struct Aggregate {
-    /// How many aggregators share the shards. Absent: as spec.scaling says.
+    /// How many aggregators share the shards. Absent: minWorkers, as long as spec.scaling has no effect.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(max = 256))]
     #[x_kube(validation = Rule::new("self >= 1").message("write at least 1; to stop everything write spec.suspend: true"))]
@@ -61,7 +61,7 @@ pub struct Aggregate {
     #[serde(default = "default_min_workers")]
     #[schemars(range(min = 1, max = 256))]
     pub min_workers: i32,
-    /// The most aggregators that scaling may choose; never more than there are shards.
+    /// The most aggregators that scaling may choose; never more than there are shards. No effect yet.
     #[serde(default = "default_max_workers")]
     #[schemars(range(min = 1, max = 256))]
     pub max_workers: i32,
@@ -99,14 +99,14 @@ pub struct Amounts {
 #[serde(rename_all = "camelCase")]
 pub struct Scaling {
     /// Off: nobody but you. Recommend: the status says what would be done. Auto: it is done, within minWorkers and
-    /// maxWorkers.
+    /// maxWorkers. No effect yet: it is nobody but you.
     #[serde(default = "default_mode")]
     pub mode: ScalingMode,
-    /// By how many workers one decision changes their number at most.
+    /// By how many workers one decision changes their number at most. No effect yet.
     #[serde(default = "default_max_step")]
     #[schemars(range(min = 1, max = 100))]
     pub max_step: i32,
-    /// How long after a decision the next one waits, such as 5m.
+    /// How long after a decision the next one waits, such as 5m. No effect yet.
     #[serde(default = "default_cooldown")]
     pub cooldown: Pause,
 }

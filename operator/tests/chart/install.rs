@@ -6,6 +6,7 @@ use crate::rights::every_right_is_used;
 use clamor_testkit::kube::{Cluster, ControlPlane, ControlPlaneOptions, Identity};
 use clamor_testkit::{TestFolder, eventually};
 use std::collections::BTreeSet;
+use std::process::Command;
 use std::time::Duration;
 
 /// Others build and test on the machine, too.
@@ -45,6 +46,46 @@ fn retirement(namespace: &str, values: &[&str]) -> String {
     let args = ["template", "clamor", CHART, "--namespace", namespace, "--show-only", "templates/operator/retire.yaml"];
     let output = helm(&[&args, values].concat()).unwrap();
     assert!(output.status.success(), "{output:?}");
+    String::from_utf8(output.stdout).unwrap()
+}
+
+/// A bus that is not called `default`, and asks for a login.
+const ANOTHER_BUS: &[&str] = &[
+    "--set-json",
+    r#"buses={"default": null, "other": {"url": "nats://a:4222", "secretName": "nats", "user": "me", "passwordKey": "key"}}"#,
+];
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_the_notes_say_to_paste_passes_a_shell_and_a_real_api_server() {
+    let cluster = Cluster::shared().await.unwrap();
+    for (mode, values) in MODES.into_iter().chain([("another bus", ANOTHER_BUS)]) {
+        let manifests = pasted(&notes(values));
+        let apply = ["apply", "--dry-run=server", "--validate=strict", "-f", "-"];
+        let output = cluster.kubectl(&apply, &manifests).await.unwrap();
+        assert!(output.success, "{mode}: {}\n{manifests}", output.stderr);
+        for made in ["chatpipeline.clamor.dev/main created", "trackedchannel.clamor.dev/forsen created"] {
+            assert!(output.stdout.contains(made), "{mode}: {}", output.stdout);
+        }
+    }
+    let bus = r#"bus: {name: "other", secretRef: {name: clamor-bus}}"#;
+    assert!(pasted(&notes(ANOTHER_BUS)).contains(bus) && !pasted(&notes(&[])).contains("bus:"));
+}
+
+/// What an installation prints. No cluster is asked for it.
+fn notes(values: &[&str]) -> String {
+    let args = ["install", "clamor", CHART, "--namespace", "clamor-system", "--dry-run=client"];
+    let output = helm(&[&args, values].concat()).unwrap();
+    assert!(output.status.success(), "{output:?}");
+    let said = String::from_utf8(output.stdout).unwrap();
+    said.split_once("\nNOTES:\n").unwrap().1.to_owned()
+}
+
+/// What a shell gives `kubectl apply` that runs the block with the manifests.
+fn pasted(notes: &str) -> String {
+    let block = notes.split("\n\n").find(|block| block.contains("<<END")).unwrap();
+    let script = format!("kubectl() {{ case \"$*\" in *' apply '*) cat ;; esac; }}\n{block}\n");
+    let output = Command::new("sh").args(["-euc", &script]).output().unwrap();
+    assert!(output.status.success() && output.stderr.is_empty(), "{script}\n{output:?}");
     String::from_utf8(output.stdout).unwrap()
 }
 

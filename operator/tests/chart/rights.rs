@@ -4,6 +4,7 @@ use crate::helm::template;
 use crate::install::APPLY;
 use crate::objects::{MODES, Objects};
 use clamor_testkit::kube::{AuditEntry, Cluster, Identity};
+use clamor_testkit::metrics_page::{compare, documented, served};
 use clamor_testkit::{Needs, Servers, WorkerOptions, WorkerProcess, eventually};
 use serde_json::Value;
 use std::collections::BTreeSet;
@@ -109,6 +110,7 @@ pub(crate) async fn every_right_is_used(home: &Cluster, place: &Cluster, mode: &
     operator.ready(LIMIT).await;
     the_lease_is_made_anew(home, &operator).await;
     scenario(place, &operator).await;
+    it_serves_what_the_page_of_metrics_lists(&operator).await;
     operator.terminate_and_wait(LIMIT).await.unwrap();
 
     let entries = home.audit_since(since, &account.username()).await.unwrap();
@@ -136,6 +138,16 @@ async fn start(home: &Cluster, servers: &Servers, objects: &Objects, account: &I
         }
     }
     WorkerProcess::start(options).unwrap()
+}
+
+/// After all that an operator does, but for a failure.
+async fn it_serves_what_the_page_of_metrics_lists(operator: &WorkerProcess) {
+    const OF_FAILURES: &str = "controller_runtime_reconcile_errors_total";
+    let mut documented = documented(|heading| ["Every process", "`operator`"].contains(&heading)).unwrap();
+    let mut served = served(&operator.get("/metrics").await.unwrap().1);
+    let failures = documented.remove(OF_FAILURES).unwrap();
+    assert_eq!(served.remove(OF_FAILURES).unwrap_or_else(|| failures.clone()), failures);
+    compare(&documented, &served).unwrap_or_else(|differences| panic!("{differences}"));
 }
 
 /// As it was: whoever installed it finds it by its labels.

@@ -10,7 +10,7 @@ use sqlx::postgres::PgConnection;
 use sqlx::{ConnectOptions, Connection, Executor, SqlSafeStr, query, query_scalar};
 
 /// All migrations, oldest first. A file that has been released never changes.
-const MIGRATIONS: [(i64, &str, &str); 9] = [
+const MIGRATIONS: [(i64, &str, &str); 10] = [
     (1, "dictionaries", include_str!("../../migrations/0001_dictionaries.sql")),
     (2, "counters", include_str!("../../migrations/0002_counters.sql")),
     (3, "shards", include_str!("../../migrations/0003_shards.sql")),
@@ -20,6 +20,7 @@ const MIGRATIONS: [(i64, &str, &str); 9] = [
     (7, "uncovered lines", include_str!("../../migrations/0007_uncovered_lines.sql")),
     (8, "heard for ever", include_str!("../../migrations/0008_heard_for_ever.sql")),
     (9, "import lanes", include_str!("../../migrations/0009_import_lanes.sql")),
+    (10, "display names", include_str!("../../migrations/0010_display_names.sql")),
 ];
 
 fn newest() -> i64 {
