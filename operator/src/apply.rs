@@ -3,7 +3,12 @@
 //! Invariants:
 //! - What is as it should be is not written.
 //! - A write carries the version that the plan was made from: what changed meanwhile is refused, and planned again.
-//! - Only the leader writes.
+//! - Only the leader writes. One that is stopped in the middle of it may still have a write on its way when another leads.
+//!   So the next leader writes its name into every Deployment first, which makes another version of it: a late write or
+//!   deletion is refused from then on. A late creation has no version, and is undone by the next plan. A late status is
+//!   refused where the object or its status changed; else the next turn puts it right.
+//! - Whatever others did to a field of ours is undone. What they added beside them, such as a container or a variable, is
+//!   theirs in server-side apply and stays.
 
 use crate::leader::Leadership;
 use k8s_openapi::api::apps::v1::Deployment;
@@ -20,6 +25,9 @@ use thiserror::Error;
 /// Who writes objects, and who their statuses.
 const MANAGER: &str = "clamor-operator";
 const STATUS_MANAGER: &str = "clamor-operator-status";
+
+/// The annotation with the name of the process that wrote a Deployment last.
+const WRITER: &str = "clamor.dev/written-by";
 
 /// A write that was not done.
 #[derive(Debug, Error)]
@@ -78,17 +86,18 @@ impl Writer {
     /// A refused or failed request.
     pub async fn deployment(&mut self, wanted: &Value, found: Option<&Deployment>) -> Result<bool, ApplyError> {
         let name = wanted["metadata"]["name"].as_str().unwrap_or_default().to_owned();
-        let hash = hash_of(wanted);
+        let mut body = wanted.clone();
+        body["metadata"]["annotations"][WRITER] = json!(self.leadership.identity());
+        let hash = hash_of(&body);
         if let Some(found) = found {
             let known = found.uid().and_then(|uid| self.applied.get(&uid).copied());
-            if known == Some((hash, found.metadata.generation)) || contains(&json!(found), wanted) {
+            // An edit of the metadata makes no generation.
+            let metadata = json!(found.metadata);
+            if known == Some((hash, found.metadata.generation)) && contains(&metadata, &body["metadata"]) {
                 return Ok(false);
             }
-        }
-        let mut body = wanted.clone();
-        if let Some(version) = found.and_then(|found| found.metadata.resource_version.clone()) {
-            body["metadata"]["resourceVersion"] = json!(version);
-            body["metadata"]["uid"] = json!(found.and_then(kube::ResourceExt::uid));
+            body["metadata"]["resourceVersion"] = json!(found.resource_version());
+            body["metadata"]["uid"] = json!(found.uid());
         }
         let deployments: Api<Deployment> = Api::namespaced(self.client.clone(), &self.namespace);
         self.check()?;
@@ -168,36 +177,16 @@ fn hash_of(value: &Value) -> u64 {
     hasher.finish()
 }
 
-/// Whether `found` has all that `wanted` says; what it has beyond that is the API server's or somebody else's. Items of a
-/// list are found by name, where they have one.
+/// Whether `found` has all that `wanted` says; what it has beyond that is the API server's or somebody else's.
 fn contains(found: &Value, wanted: &Value) -> bool {
     match (found, wanted) {
-        (Value::Object(found), Value::Object(wanted)) => wanted.iter().all(|(key, wanted)| match found.get(key) {
-            Some(found) => contains(found, wanted),
-            // The API server leaves out what is empty.
-            None => is_empty(wanted),
-        }),
+        (Value::Object(found), Value::Object(wanted)) => {
+            wanted.iter().all(|(key, wanted)| found.get(key).is_some_and(|found| contains(found, wanted)))
+        }
         (Value::Array(found), Value::Array(wanted)) => {
-            let named = |item: &Value| item.get("name").and_then(Value::as_str).map(str::to_owned);
-            if wanted.iter().all(|item| named(item).is_some()) {
-                wanted
-                    .iter()
-                    .all(|wanted| found.iter().any(|found| named(found) == named(wanted) && contains(found, wanted)))
-            } else {
-                found.len() == wanted.len() && found.iter().zip(wanted).all(|(found, wanted)| contains(found, wanted))
-            }
+            wanted.iter().all(|wanted| found.iter().any(|found| contains(found, wanted)))
         }
         (found, wanted) => found == wanted,
-    }
-}
-
-fn is_empty(value: &Value) -> bool {
-    match value {
-        Value::Null => true,
-        Value::Object(fields) => fields.values().all(is_empty),
-        Value::Array(items) => items.is_empty(),
-        Value::String(text) => text.is_empty(),
-        _ => false,
     }
 }
 
@@ -206,18 +195,20 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_the_api_server_adds_is_no_difference_and_an_edit_is() {
-        let wanted = json!({"spec": {"replicas": 1, "env": [{"name": "A", "value": "1"}], "args": ["x", "y"]}});
-        let mut found = json!({"spec": {"replicas": 1, "extra": true, "args": ["x", "y"],
-            "env": [{"name": "B", "value": "2"}, {"name": "A", "value": "1", "more": 0}]}, "status": {}});
+    fn what_others_add_is_no_difference_and_an_edit_is() {
+        let wanted = json!({"labels": {"a": "1"}, "ownerReferences": [{"uid": "x", "controller": true}]});
+        let found = json!({"labels": {"a": "1", "b": "2"}, "uid": "y",
+            "ownerReferences": [{"uid": "z"}, {"uid": "x", "controller": true, "name": "n"}]});
         assert!(contains(&found, &wanted));
-        for (pointer, edit) in
-            [("/spec/replicas", json!(0)), ("/spec/env/1/value", json!("2")), ("/spec/args/1", json!("z"))]
-        {
-            let was = std::mem::replace(found.pointer_mut(pointer).unwrap(), edit);
-            assert!(!contains(&found, &wanted), "{pointer}");
-            *found.pointer_mut(pointer).unwrap() = was;
+        for (pointer, edit) in [
+            ("/labels/a", json!("2")),
+            ("/labels", json!({"b": "2"})),
+            ("/ownerReferences", json!([{"uid": "z"}])),
+            ("/ownerReferences/1/controller", json!(false)),
+        ] {
+            let mut edited = found.clone();
+            *edited.pointer_mut(pointer).unwrap() = edit;
+            assert!(!contains(&edited, &wanted), "{pointer}");
         }
-        assert!(contains(&found, &json!({"spec": {"resources": {}, "limits": []}})));
     }
 }

@@ -47,15 +47,20 @@ pub struct Leadership {
     began: Instant,
     /// Until when, in ms since `began`.
     until_ms: Arc<AtomicU64>,
-}
-
-impl Default for Leadership {
-    fn default() -> Self {
-        Self { began: Instant::now(), until_ms: Arc::default() }
-    }
+    identity: Arc<str>,
 }
 
 impl Leadership {
+    fn of(identity: &str) -> Self {
+        Self { began: Instant::now(), until_ms: Arc::default(), identity: identity.into() }
+    }
+
+    /// Who we are: unique to the process.
+    #[must_use]
+    pub fn identity(&self) -> &str {
+        &self.identity
+    }
+
     /// Whether it may write.
     #[must_use]
     pub fn holds(&self) -> bool {
@@ -91,7 +96,8 @@ impl Candidate {
     #[must_use]
     pub fn new(client: Client, options: LeaseOptions) -> Self {
         let leases = Api::namespaced(client, &options.namespace);
-        Self { leases, options, seen: None, worn: ObjectMeta::default(), leadership: Leadership::default() }
+        let leadership = Leadership::of(&options.identity);
+        Self { leases, options, seen: None, worn: ObjectMeta::default(), leadership }
     }
 
     /// Waits until it leads; false: shutdown came first.

@@ -2,7 +2,8 @@
 //!
 //! Invariants:
 //! - The planner ends with what it was started for: another bus, shard count or object of the name begins a new one.
-//! - A pipeline that is deleted has its slots emptied, for as long as that takes or half a minute.
+//! - A pipeline that is deleted has its slots emptied, for as long as that takes or half a minute, or until another one of
+//!   its name is planned for.
 
 use crate::config::Config;
 use crate::leader::Leadership;
@@ -53,6 +54,7 @@ pub struct Planning {
     pub problem: watch::Receiver<Option<Problem>>,
     /// Whether the streams are there, and ours.
     connected: Arc<AtomicBool>,
+    leaving: CancellationToken,
     shutdown: CancellationToken,
 }
 
@@ -112,14 +114,14 @@ impl Planning {
     }
 
     fn start(key: Key, bus: BusConfig, desired: Arc<Desired>, slots: Slots, leader: Leadership) -> Self {
-        let shutdown = CancellationToken::new();
+        let (leaving, shutdown) = (CancellationToken::new(), CancellationToken::new());
         let (desired, wishes) = watch::channel(desired);
         let (slots, places) = watch::channel(slots);
         let (views, view) = watch::channel(Arc::default());
         let (problems, problem) = watch::channel(None);
         let name = key.bus.pipeline.clone();
         let limits = StreamLimits { max_age: key.limits.0, max_bytes: key.limits.1 };
-        let (shards, stop) = (key.shards, shutdown.clone());
+        let (shards, leaves, stop) = (key.shards, leaving.clone(), shutdown.clone());
         let connected = Arc::new(AtomicBool::new(false));
         let has_connected = Arc::clone(&connected);
         tokio::spawn(async move {
@@ -139,6 +141,7 @@ impl Planning {
                 settle: SETTLE,
                 take_over: true,
                 may_write: Some(Arc::new(move || leader.holds())),
+                leaving: leaves,
                 watch_silence: false,
                 desired: wishes,
                 view: views,
@@ -146,7 +149,7 @@ impl Planning {
             // What it waits for is the pipeline's to say, not this process's readiness.
             control::run(options, Health::default(), stop).await;
         });
-        Self { key, desired, slots, view, problem, connected, shutdown }
+        Self { key, desired, slots, view, problem, connected, leaving, shutdown }
     }
 
     /// Ends. Of a pipeline that is gone the slots are emptied; of one that can't be planned for now, or is planned for on
@@ -155,6 +158,7 @@ impl Planning {
         if self.key.uid.as_deref() == now {
             return;
         }
+        self.leaving.cancel();
         let nothing = Arc::new(Desired::default());
         self.desired.send_replace(Arc::clone(&nothing));
         self.slots.send_replace(Slots::default());

@@ -64,6 +64,9 @@ pub struct ControlOptions {
     pub take_over: bool,
     /// Asked before each turn: whether this process may write at all. Absent: it may.
     pub may_write: Option<MayWrite>,
+    /// Cancelled when what it plans for is gone: it goes on until everybody knows that nothing is asked for any more, and
+    /// ends where another planner has begun to write.
+    pub leaving: CancellationToken,
     /// Says of slots that nobody serves that they are silent.
     pub watch_silence: bool,
     /// What is asked for.
@@ -102,6 +105,7 @@ impl ControlOptions {
             settle: if elsewhere { SETTLE } else { Duration::ZERO },
             take_over: false,
             may_write: None,
+            leaving: CancellationToken::new(),
             watch_silence: elsewhere,
             desired,
             view,
@@ -182,6 +186,7 @@ pub async fn run(options: ControlOptions, health: Health, shutdown: Cancellation
         settle,
         take_over,
         may_write,
+        leaving,
         watch_silence,
         mut desired,
         view,
@@ -218,11 +223,16 @@ pub async fn run(options: ControlOptions, health: Health, shutdown: Cancellation
             silence.look(&slots.running, &seen, &health);
         }
         let wanted = Arc::clone(&desired.borrow_and_update());
-        let problem = match planner.turn(&wanted, &slots, &seen).await {
+        let gives_way = leaving.is_cancelled();
+        let problem = match planner.turn(&wanted, &slots, &seen, gives_way).await {
             Ok(next) => {
                 pace.worked(next);
                 health.ready(name.clone());
                 None
+            }
+            Err(error @ ControlError::OtherPlanner { .. }) if gives_way => {
+                tracing::info!("{error} This one, whose pipeline is gone, ends");
+                break;
             }
             Err(error) => {
                 pace.failed(&error, &health, &name);
@@ -298,9 +308,15 @@ impl Planner {
     }
 
     /// One turn. Gives when the next one must be.
-    async fn turn(&mut self, desired: &Arc<Desired>, slots: &Slots, seen: &[Seen]) -> Result<Instant, ControlError> {
+    async fn turn(
+        &mut self,
+        desired: &Arc<Desired>,
+        slots: &Slots,
+        seen: &[Seen],
+        gives_way: bool,
+    ) -> Result<Instant, ControlError> {
         self.note_asked(desired);
-        let outcome = self.observe_and_apply(desired, slots, seen).await;
+        let outcome = self.observe_and_apply(desired, slots, seen, gives_way).await;
         if outcome.is_err() {
             // Whatever failed, what the bus has now is not what we remember.
             self.published.doubt();
@@ -313,9 +329,10 @@ impl Planner {
         desired: &Arc<Desired>,
         slots: &Slots,
         seen: &[Seen],
+        gives_way: bool,
     ) -> Result<Instant, ControlError> {
         let known: BTreeSet<String> = slots.shared.union(&slots.running).cloned().collect();
-        self.published.look(&known).await?;
+        self.published.look(&known, gives_way).await?;
         let planned = plan(Observed {
             desired,
             slots: &slots.shared,

@@ -91,8 +91,9 @@ impl Published {
         self.last.iter().map(|last| last.plan.clone()).collect()
     }
 
-    /// Reads what the bus has, and makes again what it lost, where that is due.
-    pub(crate) async fn look(&mut self, slots: &BTreeSet<String>) -> Result<(), ControlError> {
+    /// Reads what the bus has, and makes again what it lost, where that is due. With `gives_way` it is an error that another
+    /// planner has written directives.
+    pub(crate) async fn look(&mut self, slots: &BTreeSet<String>, gives_way: bool) -> Result<(), ControlError> {
         if self.looked.is_some_and(|looked| looked.elapsed() < LOOK_AGAIN) {
             return Ok(());
         }
@@ -108,9 +109,14 @@ impl Published {
         let mut last = Vec::with_capacity(usize::from(self.shards));
         for shard in 0..self.shards {
             let found = self.look_at_directive(shard).await?;
-            let ours = self.last.get(usize::from(shard)).is_some_and(|known| known.planner == self.id);
-            if ours && found.plan.is_some() && found.planner != self.id {
-                tracing::warn!("{}", ControlError::OtherPlanner { what: format!("directives into shard {shard}") });
+            if found.plan.is_some() && found.planner != self.id {
+                let error = ControlError::OtherPlanner { what: format!("directives into shard {shard}") };
+                if gives_way {
+                    return Err(error);
+                }
+                if self.last.get(usize::from(shard)).is_some_and(|known| known.planner == self.id) {
+                    tracing::warn!("{error}");
+                }
             }
             last.push(found);
         }
@@ -124,16 +130,17 @@ impl Published {
         Ok(())
     }
 
-    /// Writes everything again as it is: from then on the broker refuses what another planner still sends.
+    /// Writes everything again as it is: from then on the broker refuses what another planner still sends. Directives come
+    /// first, so whoever reads a list that was written again finds by whom.
     async fn rewrite(&mut self) -> Result<(), ControlError> {
-        for (slot, kept) in &mut self.assigned {
-            if let Some(assignment) = &kept.assignment {
-                kept.revision = replace(&self.bus, slot, assignment, kept.revision).await?;
-            }
-        }
         for shard in 0..self.shards {
             if let Some(plan) = self.last[usize::from(shard)].plan.clone() {
                 self.publish(shard, plan).await?;
+            }
+        }
+        for (slot, kept) in &mut self.assigned {
+            if let Some(assignment) = &kept.assignment {
+                kept.revision = replace(&self.bus, slot, assignment, kept.revision).await?;
             }
         }
         Ok(())

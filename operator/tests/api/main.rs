@@ -10,6 +10,7 @@ mod leadership;
 mod outcome;
 mod permissions;
 mod pipelines;
+mod planners;
 mod retire;
 mod unreadable;
 mod waits;

@@ -5,7 +5,7 @@
 //!   they run in, and each test has a namespace of its own ([`shared`] says how it comes and goes).
 //! - [`ControlPlane::start`] is for a test that breaks it, or that puts things there which have no namespace: it can be
 //!   paused, killed and started again.
-//! - [`FaultyWay`]: a proxy before the API server, with faults by chance.
+//! - [`FaultyWay`]: a proxy before the API server, with faults by chance, and writes that come late.
 //! - [`AuditEntry`]: what was asked of the API server, by whom, and how it answered.
 //!
 //! The API server has RBAC, keeps an audit log, and refuses owner references that their writer may not set
@@ -25,4 +25,4 @@ pub use access::{Access, Identity, client_from};
 pub use audit::{AuditEntry, AuditMark};
 pub use cluster::{Cluster, KubectlOutput};
 pub use control_plane::{ControlPlane, ControlPlaneOptions, NODE_ADDRESS, helm, kubectl};
-pub use faulty::{Fault, FaultyWay};
+pub use faulty::{Fault, FaultyWay, HeldWrite};

@@ -2,6 +2,7 @@
 
 mod bus;
 mod crash;
+mod late;
 mod way;
 
 use crate::world::{LIMIT, World, channel, operator};

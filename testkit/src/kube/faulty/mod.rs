@@ -17,12 +17,13 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use anyhow::{Context, Result};
+use http::{Method, StatusCode};
 use kube::Client;
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
-use tokio::sync::watch;
+use tokio::sync::{oneshot, watch};
 use tokio_util::task::AbortOnDropHandle;
 
 use super::{Cluster, Identity};
@@ -85,6 +86,33 @@ pub struct FaultyWay {
     _accepting: AbortOnDropHandle<()>,
 }
 
+/// A write on its way, which has not reached the API server. Dropping it passes it on.
+#[derive(Debug)]
+pub struct HeldWrite {
+    passed: oneshot::Sender<()>,
+    answered: oneshot::Receiver<StatusCode>,
+}
+
+impl HeldWrite {
+    /// Passes it on, whether or not somebody still waits for it. Gives how the API server answered.
+    ///
+    /// # Errors
+    /// When it did not answer.
+    pub async fn release(self) -> Result<StatusCode> {
+        let Self { passed, answered } = self;
+        drop(passed);
+        answered.await.context("a write that was held up was not answered")
+    }
+}
+
+/// The next write of this method to a path that ends so is held up.
+#[derive(Debug)]
+struct Hold {
+    method: Method,
+    path: String,
+    held: oneshot::Sender<HeldWrite>,
+}
+
 struct Shared {
     server: Client,
     state: Mutex<State>,
@@ -106,6 +134,7 @@ struct State {
     counts: BTreeMap<Fault, u64>,
     writes: u64,
     stop_at: Option<u64>,
+    hold: Option<Hold>,
 }
 
 impl FaultyWay {
@@ -123,6 +152,7 @@ impl FaultyWay {
             counts: BTreeMap::new(),
             writes: 0,
             stop_at: None,
+            hold: None,
         };
         let (stopped, _) = watch::channel(false);
         let server = cluster.client_of(identity).await?;
@@ -166,6 +196,14 @@ impl FaultyWay {
         let _ = self.shared.stopped.subscribe().wait_for(|stopped| *stopped).await;
     }
 
+    /// Holds up the next write of this method to a path that ends so. Gives it once it has come.
+    #[must_use]
+    pub fn hold(&self, method: Method, path: &str) -> oneshot::Receiver<HeldWrite> {
+        let (held, coming) = oneshot::channel();
+        self.shared.state().hold = Some(Hold { method, path: path.to_owned(), held });
+        coming
+    }
+
     /// Passes on again, for whoever comes now.
     pub fn go_on(&self) {
         self.shared.state().stop_at = None;
@@ -206,6 +244,17 @@ impl Shared {
         if state.stop_at.is_some_and(|at| state.writes >= at) {
             self.stopped.send_replace(true);
         }
+    }
+
+    /// Holds a write up, where it is the one that is to be. Takes how the API server answers it.
+    async fn hold(&self, method: &Method, path: &str) -> Option<oneshot::Sender<StatusCode>> {
+        let held = self.state().hold.take_if(|hold| hold.method == method && path.ends_with(&hold.path))?.held;
+        let (passed, waits) = oneshot::channel();
+        let (answer, answered) = oneshot::channel();
+        // A test that has ended waits for nothing.
+        held.send(HeldWrite { passed, answered }).ok()?;
+        let _ = waits.await;
+        Some(answer)
     }
 
     /// For ever, while everything is held up: who waits is killed.

@@ -77,6 +77,7 @@ async fn answer(shared: Arc<Shared>, request: Request<Incoming>) -> Result<Respo
     let (parts, body) = request.into_parts();
     let body = body.collect().await.context("the request broke off")?.to_bytes();
     shared.pass().await;
+    let held = shared.hold(&parts.method, parts.uri.path()).await;
     let fault = shared.draw(kind.faults());
     match fault {
         Some(Fault::Conflict) => return Ok(refusal(StatusCode::CONFLICT, "Conflict")),
@@ -100,6 +101,9 @@ async fn answer(shared: Arc<Shared>, request: Request<Incoming>) -> Result<Respo
     passed.headers_mut().remove(AUTHORIZATION);
     passed.headers_mut().remove(HOST);
     let answer = shared.server.send(passed).await.context("the API server did not answer")?;
+    if let Some(held) = held {
+        let _ = held.send(answer.status());
+    }
     if counts && answer.status().is_success() {
         shared.written();
     }
