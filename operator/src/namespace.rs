@@ -11,7 +11,7 @@ use crate::leader::Leadership;
 use crate::metrics::Metrics;
 use crate::pipeline::Planning;
 use crate::plan::{self, Judged, Objects, Wanted};
-use crate::status::{self, Heard, ready_reason};
+use crate::status::{self, Heard, Silence, ready_reason};
 use clamor_crds::chat_pipeline::ChatPipelineStatus;
 use clamor_crds::condition::{READY, RECONCILING};
 use clamor_crds::phrase::PhraseStatus;
@@ -126,8 +126,8 @@ struct Namespace {
     writer: Writer,
     planning: Option<Planning>,
     judged: BTreeMap<String, Judged>,
-    /// When an instance last heard each login.
-    heard: BTreeMap<String, Instant>,
+    /// For how long nobody has heard each login.
+    silence: Silence,
     /// By an object's uid: the version whose status was replaced, until the watch tells the new one.
     written: HashMap<String, String>,
     /// Rates that may be told now, and since when they are saved up.
@@ -150,7 +150,7 @@ impl Namespace {
             writer,
             planning: None,
             judged: BTreeMap::new(),
-            heard: BTreeMap::new(),
+            silence: Silence::default(),
             written: HashMap::new(),
             rates: (MAX_RATES, Instant::now()),
         }
@@ -258,16 +258,9 @@ impl Namespace {
     fn statuses(&mut self, objects: &Objects, wanted: &Wanted, view: Option<&View>) -> Vec<Write> {
         let (now, at) = (Time(Timestamp::now()), Instant::now());
         let heard = view.map(Heard::of);
-        if let Some(heard) = &heard {
-            for login in heard.joined() {
-                match self.heard.get_mut(login) {
-                    Some(last) => *last = at,
-                    None => drop(self.heard.insert(login.to_owned(), at)),
-                }
-            }
-        }
         // A bus that does not answer says nothing about channels.
         let seen = view.filter(|view| view.problem.is_none()).zip(heard.as_ref());
+        self.silence.note(seen.map(|(_, heard)| heard), at);
         self.save_up(at);
         let problem = self.planning.as_ref().and_then(|planning| planning.problem.borrow().clone());
         let mut writes = Vec::new();
@@ -288,14 +281,13 @@ impl Namespace {
             writes.extend(status.map(|status| Write::Phrase(Arc::clone(&phrase.object), Box::new(status))));
         }
         for channel in &wanted.channels {
-            let last = self.heard.get(&channel.object.spec.channel).copied();
-            let seen = seen.as_ref().map(|(view, heard)| (*view, *heard));
-            let Some(status) = status::channel(channel, seen, last, &now, at) else { continue };
+            let unheard = self.silence.of(&channel.object.spec.channel, at);
+            let Some(status) = status::channel(channel, seen, unheard, &now) else { continue };
             if self.is_news(channel.object.status.as_ref(), &status) {
                 writes.push(Write::Channel(Arc::clone(&channel.object), Box::new(status)));
             }
         }
-        self.heard.retain(|login, _| wanted.desired.is_active(login));
+        self.silence.retain(|login| wanted.desired.is_active(login));
         let version = |write: &Write| write.version();
         writes.retain(|write| version(write).is_none_or(|(uid, version)| self.written.get(&uid) != Some(&version)));
         self.forget_written(objects);

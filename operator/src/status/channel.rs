@@ -8,7 +8,7 @@ use clamor_crds::tracked_channel::{ChannelSlot, TrackedChannelStatus};
 use clamor_planner::control::View;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use std::collections::{BTreeMap, BTreeSet};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 /// A channel that is not heard keeps its `Ready` for so long: workers are replaced within that.
 const UNHEARD: Duration = Duration::from_secs(60);
@@ -78,15 +78,14 @@ impl Said<'_> {
     }
 }
 
-/// Its status now. `view` is absent while the planner has no word from the bus; `last_heard` is when an instance last
-/// heard the channel, as far as this process knows. None: what it says stays.
+/// Its status now. `view` is absent while the planner has no word from the bus; `unheard` is for how long no instance has
+/// heard the channel, and the bus could tell. None: what it says stays.
 #[must_use]
 pub fn channel(
     channel: &Channel,
     view: Option<(&View, &Heard<'_>)>,
-    last_heard: Option<Instant>,
+    unheard: Duration,
     now: &Time,
-    at: Instant,
 ) -> Option<TrackedChannelStatus> {
     let before = channel.object.status.clone().unwrap_or_default();
     let login = channel.object.spec.channel.as_str();
@@ -112,7 +111,7 @@ pub fn channel(
             status.slot_names = (!status.slots.is_empty())
                 .then(|| status.slots.iter().map(|slot| slot.name.as_str()).collect::<Vec<_>>().join(","));
             let was_ready = super::ready_reason(&before.conditions);
-            read(said, was_ready, last_heard.map(|heard| at.saturating_duration_since(heard)))
+            read(said, was_ready, unheard)
         }
     };
     let joined = match (verdict.reason, verdict.ready) {
@@ -128,8 +127,8 @@ pub fn channel(
     Some(status)
 }
 
-/// Of a channel that is to be read. `unheard` is for how long nobody has heard it; none: nobody ever did.
-fn read(said: &Said<'_>, was_ready: &str, unheard: Option<Duration>) -> Verdict {
+/// Of a channel that is to be read.
+fn read(said: &Said<'_>, was_ready: &str, unheard: Duration) -> Verdict {
     if said.is_joined() {
         return Verdict::ready(Reason::Joined, "the chat is heard");
     }
@@ -146,14 +145,14 @@ fn read(said: &Said<'_>, was_ready: &str, unheard: Option<Duration>) -> Verdict 
         };
         return Verdict::refused(reason, reason.meaning().means);
     }
-    let was_heard = [Reason::Joined.name(), Reason::Unheard.name()].contains(&was_ready);
-    match unheard {
-        Some(unheard) if unheard < UNHEARD && was_ready == Reason::Joined.name() => {
-            Verdict::ready(Reason::Joined, "the chat is heard")
-        }
-        _ if was_heard => Verdict::reconciling(Reason::Unheard, "no worker has heard the channel for 60 s"),
-        _ => Verdict::reconciling(Reason::Joining, "a slot is chosen, or the JOIN is on its way"),
+    let was = |reason: Reason| was_ready == reason.name();
+    if was(Reason::Joined) && unheard < UNHEARD {
+        return Verdict::ready(Reason::Joined, "the chat is heard");
     }
+    if was(Reason::Joined) || was(Reason::Unheard) {
+        return Verdict::reconciling(Reason::Unheard, "no worker has heard the channel for 60 s");
+    }
+    Verdict::reconciling(Reason::Joining, "a slot is chosen, or the JOIN is on its way")
 }
 
 fn slots(placed: Option<&BTreeSet<String>>, said: &Said<'_>) -> Vec<ChannelSlot> {
@@ -174,7 +173,7 @@ mod tests {
 
     #[test]
     fn one_slot_that_hears_is_enough() {
-        let verdict = read(&said(&[("a", ChannelState::Banned), ("b", ChannelState::Joined)]), "", None);
+        let verdict = read(&said(&[("a", ChannelState::Banned), ("b", ChannelState::Joined)]), "", Duration::ZERO);
         assert_eq!((verdict.ready, verdict.reason), ("True", Reason::Joined));
     }
 
@@ -186,7 +185,7 @@ mod tests {
             (ChannelState::NotFound, Reason::NotFound),
             (ChannelState::Unanswered, Reason::Unanswered),
         ] {
-            let verdict = read(&said(&[("a", state)]), "Joined", Some(Duration::ZERO));
+            let verdict = read(&said(&[("a", state)]), "Joined", Duration::ZERO);
             assert_eq!(
                 (verdict.ready, verdict.reason, verdict.course),
                 ("False", reason, super::super::Course::Settled)
@@ -197,9 +196,9 @@ mod tests {
     #[test]
     fn ready_falls_only_after_a_minute_unheard() {
         let said = said(&[("a", ChannelState::Joining)]);
-        assert_eq!(read(&said, "Joining", None).reason, Reason::Joining);
-        assert_eq!(read(&said, "Joined", Some(Duration::from_secs(59))).ready, "True");
-        assert_eq!(read(&said, "Joined", Some(Duration::from_secs(60))).reason, Reason::Unheard);
-        assert_eq!(read(&said, "Unheard", Some(Duration::from_secs(90))).reason, Reason::Unheard);
+        assert_eq!(read(&said, "Joining", Duration::from_secs(90)).reason, Reason::Joining);
+        assert_eq!(read(&said, "Joined", Duration::from_secs(59)).ready, "True");
+        assert_eq!(read(&said, "Joined", Duration::from_secs(60)).reason, Reason::Unheard);
+        assert_eq!(read(&said, "Unheard", Duration::from_secs(90)).reason, Reason::Unheard);
     }
 }

@@ -8,10 +8,12 @@
 mod channel;
 mod phrase;
 mod pipeline;
+mod silence;
 
 pub use channel::{Heard, channel};
 pub use phrase::phrase;
 pub use pipeline::{idle, pipeline};
+pub use silence::Silence;
 
 use clamor_crds::condition::{READY, RECONCILING, Reason, STALLED};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};

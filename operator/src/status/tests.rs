@@ -70,19 +70,17 @@ fn view(state: Option<ChannelState>) -> View {
     View { seen: vec![Seen { report, fresh: true }], in_force: Some(Arc::new(Desired::default())), ..View::default() }
 }
 
-fn conditions(standing: Standing, view: &View, before: &[Condition], unheard: Option<Duration>) -> Vec<Condition> {
+fn conditions(standing: Standing, view: &View, before: &[Condition], unheard: u64) -> Vec<Condition> {
     let mut object = TrackedChannel::new("one", TrackedChannelSpec::of("one"));
     object.status = Some(clamor_crds::TrackedChannelStatus { conditions: before.to_vec(), ..Default::default() });
-    let at = Instant::now() + Duration::from_secs(600);
-    let last = unheard.map(|unheard| at - unheard);
     let channel = Channel { object: Arc::new(object), standing };
-    super::channel(&channel, Some((view, &Heard::of(view))), last, &now(), at).unwrap().conditions
+    super::channel(&channel, Some((view, &Heard::of(view))), Duration::from_secs(unheard), &now()).unwrap().conditions
 }
 
 #[test]
 fn every_state_of_a_channel_reads_as_the_documented_list_says() {
     let nothing = view(None);
-    let joined = conditions(Standing::Wanted, &view(Some(ChannelState::Joined)), &[], None);
+    let joined = conditions(Standing::Wanted, &view(Some(ChannelState::Joined)), &[], 0);
     agrees(&joined, Reason::Joined);
     for (state, reason) in [
         (ChannelState::Pending, Reason::Joining),
@@ -94,12 +92,12 @@ fn every_state_of_a_channel_reads_as_the_documented_list_says() {
         (ChannelState::NotFound, Reason::NotFound),
         (ChannelState::LimitReached, Reason::LimitReached),
     ] {
-        agrees(&conditions(Standing::Wanted, &view(Some(state)), &[], None), reason);
+        agrees(&conditions(Standing::Wanted, &view(Some(state)), &[], 0), reason);
     }
-    agrees(&conditions(Standing::Wanted, &nothing, &joined, Some(Duration::from_secs(61))), Reason::Unheard);
-    agrees(&conditions(Standing::Suspended, &nothing, &joined, None), Reason::Suspended);
+    agrees(&conditions(Standing::Wanted, &nothing, &joined, 61), Reason::Unheard);
+    agrees(&conditions(Standing::Suspended, &nothing, &joined, 0), Reason::Suspended);
     for reason in [Reason::NoPipeline, Reason::PipelineSuspended, Reason::DuplicateChannel, Reason::NoCapacity] {
-        agrees(&conditions(Standing::Refused(reason, "why".to_owned()), &nothing, &joined, None), reason);
+        agrees(&conditions(Standing::Refused(reason, "why".to_owned()), &nothing, &joined, 0), reason);
     }
 }
 
@@ -123,6 +121,12 @@ fn every_state_of_a_phrase_reads_as_the_documented_list_says() {
     }
 }
 
+fn config() -> crate::config::Config {
+    let config =
+        serde_json::json!({"workers": {"image": "clamor:1"}, "buses": {"default": {"url": "nats://nats:4222"}}});
+    serde_json::from_value(config).unwrap()
+}
+
 fn a_pipeline(name: &str, age_s: i64, more: &serde_json::Value) -> Arc<ChatPipeline> {
     let mut spec = serde_json::json!({"shards": 2, "store": {"secretRef": {"name": "db"}}, "ingest": {"workers": 1}});
     spec.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
@@ -136,8 +140,7 @@ fn a_pipeline(name: &str, age_s: i64, more: &serde_json::Value) -> Arc<ChatPipel
 #[test]
 fn every_state_of_a_pipeline_reads_as_the_documented_list_says() {
     use serde_json::json;
-    let config = json!({"workers": {"image": "clamor:1"}, "buses": {"default": {"url": "nats://nats:4222"}}});
-    let config: crate::config::Config = serde_json::from_value(config).unwrap();
+    let config = config();
     let planned = view(None);
     let said = |objects: &Objects, view: Option<&View>, problem: Option<&Problem>| {
         let wanted = plan::wanted(objects, &config);
@@ -207,4 +210,30 @@ fn a_condition_keeps_its_time_while_its_status_stays() {
     assert_eq!((second.len(), &second[0].last_transition_time), (1, &time(5)));
     let third = Verdict::ready(Reason::Joined, "").conditions(&second, Some(1), &time(12), &[]);
     assert_eq!(third[0].last_transition_time, time(12));
+}
+
+#[test]
+fn a_minute_unheard_begins_anew_when_the_bus_tells_again_and_when_the_operator_starts() {
+    let (begin, at) = (Instant::now(), |s: u64| Duration::from_secs(s));
+    let (joined, silent) = (view(Some(ChannelState::Joined)), view(None));
+    let reads = |silence: &Silence, after: Duration| {
+        let was = conditions(Standing::Wanted, &joined, &[], 0);
+        let unheard = silence.of("one", begin + after).as_secs();
+        ready_reason(&conditions(Standing::Wanted, &silent, &was, unheard)).to_owned()
+    };
+    // Of what was before it began, an operator knows nothing.
+    let mut silence = Silence::default();
+    silence.note(Some(&Heard::of(&silent)), begin);
+    assert_eq!(reads(&silence, at(59)), "Joined");
+    assert_eq!(reads(&silence, at(60)), "Unheard");
+
+    let mut silence = Silence::default();
+    silence.note(Some(&Heard::of(&joined)), begin);
+    silence.note(None, begin + at(10));
+    silence.note(Some(&Heard::of(&silent)), begin + at(200));
+    silence.note(Some(&Heard::of(&silent)), begin + at(230));
+    assert_eq!(reads(&silence, at(259)), "Joined");
+    assert_eq!(reads(&silence, at(260)), "Unheard");
+    silence.note(Some(&Heard::of(&joined)), begin + at(261));
+    assert_eq!(reads(&silence, at(300)), "Joined");
 }
