@@ -6,6 +6,7 @@
 use super::names;
 use super::{Objects, Refused};
 use crate::config::Config;
+use clamor_bus::set::{PhraseSet, PhraseSpec};
 use clamor_crds::condition::Reason;
 use clamor_crds::tracked_channel::Isolation;
 use clamor_crds::{ChatPipeline, Phrase, TrackedChannel};
@@ -64,6 +65,8 @@ pub struct PhraseWish {
     pub object: Arc<Phrase>,
     /// How it stands.
     pub standing: Standing,
+    /// What the aggregators are told of it; none: nothing.
+    pub spec: Option<PhraseSpec>,
     /// In how many channels it would count.
     pub channels: i64,
 }
@@ -178,13 +181,13 @@ fn phrases(
     objects: &Objects,
     without: Option<&(Reason, String)>,
     channels: &BTreeMap<String, DesiredChannel>,
-) -> (Vec<PhraseWish>, clamor_bus::set::PhraseSet) {
+) -> (Vec<PhraseWish>, PhraseSet) {
     let mut sorted = objects.phrases.clone();
     sorted.sort_by_key(|phrase| phrase.object.name_any());
-    let mut set = clamor_bus::set::PhraseSet::default();
+    let mut set = PhraseSet::default();
     let mut phrases = Vec::with_capacity(sorted.len());
     for super::Judged { object, wish } in sorted {
-        let mut counted = 0;
+        let (mut counted, mut spec) = (0, None);
         let standing = match (wish, without) {
             (Err(refused), _) => {
                 let reason = match refused {
@@ -198,11 +201,12 @@ fn phrases(
             (Ok(Some((phrase, selection))), None) => {
                 let active = channels.iter().filter(|(_, channel)| !channel.suspended);
                 counted = active.filter(|(login, channel)| selection.includes(login, &channel.labels)).count();
-                set.phrases.push(phrase);
+                set.phrases.push(phrase.clone());
+                spec = Some(phrase);
                 Standing::Wanted
             }
         };
-        phrases.push(PhraseWish { object, standing, channels: i64::try_from(counted).unwrap_or(i64::MAX) });
+        phrases.push(PhraseWish { object, standing, spec, channels: i64::try_from(counted).unwrap_or(i64::MAX) });
     }
     (phrases, set)
 }

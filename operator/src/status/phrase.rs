@@ -6,7 +6,6 @@ use clamor_crds::condition::Reason;
 use clamor_crds::phrase::PhraseStatus;
 use clamor_planner::control::View;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
-use kube::ResourceExt as _;
 
 /// Its status now; none: what it says stays.
 #[must_use]
@@ -40,16 +39,8 @@ pub fn phrase(phrase: &PhraseWish, view: Option<&View>, now: &Time) -> Option<Ph
     Some(status)
 }
 
-/// Whether the pattern as it stands is in every shard's stream.
+/// Whether what it asks for now is in every shard's stream.
 fn is_in_force(phrase: &PhraseWish, view: &View) -> bool {
-    let Some(desired) = &view.in_force else { return false };
-    let name = phrase.object.name_any();
-    let spec = &phrase.object.spec;
-    desired.phrases.phrases.iter().any(|found| {
-        found.name == name
-            && found.pattern == spec.pattern
-            && found.case_sensitive == spec.case_sensitive
-            && found.log_messages == spec.log_messages
-            && found.channels.login_pattern == spec.channel_filter
-    })
+    let in_force = view.in_force.as_ref().map(|desired| &desired.phrases.phrases);
+    in_force.zip(phrase.spec.as_ref()).is_some_and(|(phrases, spec)| phrases.contains(spec))
 }

@@ -104,11 +104,12 @@ fn every_state_of_a_channel_reads_as_the_documented_list_says() {
 #[test]
 fn every_state_of_a_phrase_reads_as_the_documented_list_says() {
     let object = Arc::new(Phrase::new("gg", PhraseSpec::of("gg+")));
-    let wish = |standing, channels| PhraseWish { object: Arc::clone(&object), standing, channels };
     let (spec, _) = Judged::of(Arc::clone(&object)).wish.unwrap().unwrap();
+    let wish =
+        |standing, channels| PhraseWish { object: Arc::clone(&object), standing, spec: Some(spec.clone()), channels };
     let mut desired = Desired::default();
     let pending = View { in_force: Some(Arc::new(desired.clone())), ..View::default() };
-    desired.phrases.phrases.push(spec);
+    desired.phrases.phrases.push(spec.clone());
     let in_force = View { in_force: Some(Arc::new(desired)), ..View::default() };
     let said = |wish: &PhraseWish, view| phrase(wish, Some(view), &now()).unwrap().conditions;
     agrees(&said(&wish(Standing::Wanted, 3), &in_force), Reason::Counting);
@@ -236,4 +237,23 @@ fn a_minute_unheard_begins_anew_when_the_bus_tells_again_and_when_the_operator_s
     assert_eq!(reads(&silence, at(260)), "Unheard");
     silence.note(Some(&Heard::of(&joined)), begin + at(261));
     assert_eq!(reads(&silence, at(300)), "Joined");
+}
+
+#[test]
+fn a_phrase_that_selects_other_channels_now_is_not_ready_before_the_aggregators_know() {
+    let of = |selector: serde_json::Value| {
+        let spec = serde_json::json!({"pattern": "gg", "channelSelector": selector});
+        let objects = Objects {
+            pipelines: vec![a_pipeline("main", 10, &serde_json::json!({}))],
+            phrases: vec![Judged::of(Arc::new(Phrase::new("gg", serde_json::from_value(spec).unwrap())))],
+            ..Objects::default()
+        };
+        plan::wanted(&objects, &config())
+    };
+    let (before, after) =
+        (of(serde_json::json!({"matchLabels": {"team": "a"}})), of(serde_json::json!({"matchLabels": {"team": "b"}})));
+    let view = View { in_force: Some(Arc::clone(&before.desired)), ..View::default() };
+    let said = |wish: &PhraseWish| phrase(wish, Some(&view), &now()).unwrap().conditions;
+    agrees(&said(&before.phrases[0]), Reason::NoChannels);
+    agrees(&said(&after.phrases[0]), Reason::Publishing);
 }
