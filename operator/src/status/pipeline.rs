@@ -27,9 +27,10 @@ pub fn pipeline(
     let before = pipeline.status.clone().unwrap_or_default();
     let name = pipeline.name_any();
     let namespace = pipeline.namespace().unwrap_or_default();
-    let ingest = counts(ours(objects, pipeline, Role::Ingest), wanted.slots.len());
+    let is_wanted = |deployment: &Deployment| wanted.slots.contains(&deployment.name_any());
+    let ingest = counts(ours(objects, pipeline, Role::Ingest), is_wanted, wanted.slots.len());
     let aggregators = if pipeline.spec.suspend { 0 } else { aggregators(pipeline) };
-    let aggregate = counts(ours(objects, pipeline, Role::Aggregate), aggregators);
+    let aggregate = counts(ours(objects, pipeline, Role::Aggregate), |_| true, aggregators);
     let verdict = verdict(objects, wanted, view, problem, &ingest, &aggregate);
     let heard = view.map(Heard::of);
     let wanted_channels = wanted.channels.iter().filter(|channel| channel.standing == Standing::Wanted);
@@ -140,18 +141,21 @@ fn bus_reason(reason: &str) -> Reason {
     }
 }
 
-fn counts<'a>(deployments: impl Iterator<Item = &'a Arc<Deployment>>, desired: usize) -> WorkerCounts {
+/// All workers that there are, and those of the wanted Deployments that are ready: one on its way out stands in for nobody.
+fn counts<'a>(
+    deployments: impl Iterator<Item = &'a Arc<Deployment>>,
+    is_wanted: impl Fn(&Deployment) -> bool,
+    desired: usize,
+) -> WorkerCounts {
     let mut counts = WorkerCounts { desired: i32::try_from(desired).unwrap_or(i32::MAX), ..WorkerCounts::default() };
     for deployment in deployments {
         let Some(status) = &deployment.status else { continue };
-        counts.workers +=
-            status.replicas.unwrap_or(0).min(deployment.spec.as_ref().and_then(|s| s.replicas).unwrap_or(1));
-        // Of a roll-out in progress the old pod still works.
-        counts.ready += status
-            .available_replicas
-            .or(status.ready_replicas)
-            .unwrap_or(0)
-            .min(1.max(deployment.spec.as_ref().and_then(|spec| spec.replicas).unwrap_or(1)));
+        let replicas = deployment.spec.as_ref().and_then(|spec| spec.replicas).unwrap_or(1);
+        counts.workers += status.replicas.unwrap_or(0).min(replicas);
+        if is_wanted(deployment) {
+            // Of a roll-out in progress the old pod still works.
+            counts.ready += status.available_replicas.or(status.ready_replicas).unwrap_or(0).min(1.max(replicas));
+        }
     }
     counts
 }

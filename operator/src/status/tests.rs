@@ -257,3 +257,26 @@ fn a_phrase_that_selects_other_channels_now_is_not_ready_before_the_aggregators_
     agrees(&said(&before.phrases[0]), Reason::NoChannels);
     agrees(&said(&after.phrases[0]), Reason::Publishing);
 }
+
+#[test]
+fn a_slot_on_its_way_out_does_not_stand_in_for_one_that_is_not_ready() {
+    let config = config();
+    let of = |workers: i32| Objects {
+        namespace: "n".to_owned(),
+        pipelines: vec![a_pipeline("main", 10, &serde_json::json!({"ingest": {"workers": workers}}))],
+        ..Objects::default()
+    };
+    let both = of(2);
+    let planned = plan::plan(&both, &plan::wanted(&both, &config), &config, None);
+    let deployments = planned.deployments.into_iter().map(|(name, mut value)| {
+        let ready = i32::from(name != "main-ingest-0");
+        value["status"] = serde_json::json!({"replicas": 1, "readyReplicas": ready, "availableReplicas": ready});
+        Arc::new(serde_json::from_value(value).unwrap())
+    });
+    let objects = Objects { deployments: deployments.collect(), ..of(1) };
+    let wanted = plan::wanted(&objects, &config);
+    let status = super::pipeline(&objects, &wanted, &config, Some(&view(None)), None, &now()).unwrap();
+    agrees(&status.conditions, Reason::Progressing);
+    let ingest = status.ingest.unwrap();
+    assert_eq!((ingest.workers, ingest.ready, ingest.desired), (2, 0, 1));
+}
