@@ -19,19 +19,19 @@ pub fn phrase(phrase: &PhraseWish, view: Option<&View>, now: &Time) -> Option<Ph
         since: None,
     };
     let verdict = match &phrase.standing {
-        Standing::Suspended => Verdict::ready(Reason::Suspended, "spec.suspend is true"),
-        Standing::Refused(reason, message) => Verdict::refused(*reason, message),
+        Standing::Suspended => Verdict::new(Reason::Suspended, "spec.suspend is true"),
+        Standing::Refused(reason, message) => Verdict::new(*reason, message),
         Standing::Wanted => {
             status.channels = Some(phrase.channels);
             if is_in_force(phrase, view?) {
                 let same = before.observed_generation == phrase.object.metadata.generation;
                 status.since = before.since.clone().filter(|_| same).or_else(|| Some(now.clone()));
                 match phrase.channels {
-                    0 => Verdict::ready(Reason::NoChannels, "no tracked channel is selected"),
-                    channels => Verdict::ready(Reason::Counting, format!("it counts in {channels} channels")),
+                    0 => Verdict::new(Reason::NoChannels, "no tracked channel is selected"),
+                    channels => Verdict::new(Reason::Counting, format!("it counts in {channels} channels")),
                 }
             } else {
-                Verdict::reconciling(Reason::Publishing, "its directive is on its way")
+                Verdict::new(Reason::Publishing, "its directive is on its way")
             }
         }
     };

@@ -67,7 +67,7 @@ pub fn pipeline(
 pub fn idle(pipeline: &ChatPipeline, working: &ChatPipeline, now: &Time) -> ChatPipelineStatus {
     let before = pipeline.status.clone().unwrap_or_default();
     let message = format!("ChatPipeline {} is older and works: delete one of them", working.name_any());
-    let verdict = Verdict::refused(Reason::DuplicatePipeline, message);
+    let verdict = Verdict::new(Reason::DuplicatePipeline, message);
     ChatPipelineStatus {
         observed_generation: pipeline.metadata.generation,
         conditions: verdict.conditions(&before.conditions, pipeline.metadata.generation, now, &[]),
@@ -89,39 +89,37 @@ fn verdict(
     aggregate: &WorkerCounts,
 ) -> Verdict {
     if let Some(refused) = &wanted.refused {
-        return Verdict::refused(refused.reason, &refused.message);
+        return Verdict::new(refused.reason, &refused.message);
     }
     if let Some(problem) = problem {
-        return Verdict::refused(bus_reason(problem.reason), &problem.message);
+        return Verdict::new(bus_reason(problem.reason), &problem.message);
     }
     let Some(view) = view else {
-        return Verdict::reconciling(Reason::Progressing, "connecting to the bus");
+        return Verdict::new(Reason::Progressing, "connecting to the bus");
     };
     if let Some(problem) = &view.problem {
-        return Verdict::refused(bus_reason(problem.reason), &problem.message);
+        return Verdict::new(bus_reason(problem.reason), &problem.message);
     }
     if wanted.pipeline.as_deref().is_some_and(|pipeline| pipeline.spec.suspend) {
         return match ingest.workers + aggregate.workers {
-            0 => Verdict::ready(Reason::Suspended, "spec.suspend is true"),
-            left => Verdict::reconciling(Reason::Progressing, format!("{left} workers are on their way out")),
+            0 => Verdict::new(Reason::Suspended, "spec.suspend is true"),
+            left => Verdict::new(Reason::Progressing, format!("{left} workers are on their way out")),
         };
     }
     if let Some(seen) = view.seen.iter().find(|seen| seen.fresh && !seen.report.problem.is_empty()) {
         let message = format!("slot {}: {}", seen.report.slot, seen.report.problem);
-        return Verdict::not_ready(Reason::WorkersUnavailable, message);
+        return Verdict::new(Reason::WorkersUnavailable, message);
     }
     if ingest.ready >= ingest.desired && aggregate.ready >= aggregate.desired {
-        return Verdict::ready(Reason::Running, "bus and workers work");
+        return Verdict::new(Reason::Running, "bus and workers work");
     }
     let told = format!(
         "{} of {} ingest workers and {} of {} aggregators are ready",
         ingest.ready, ingest.desired, aggregate.ready, aggregate.desired
     );
     match objects.pods.iter().find(|pod| !pod.trouble.is_empty()) {
-        Some(pod) => {
-            Verdict::not_ready(told_reason(&pod.trouble), format!("{told}; pod {}: {}", pod.name, pod.trouble))
-        }
-        None => Verdict::reconciling(Reason::Progressing, told),
+        Some(pod) => Verdict::new(told_reason(&pod.trouble), format!("{told}; pod {}: {}", pod.name, pod.trouble)),
+        None => Verdict::new(Reason::Progressing, told),
     }
 }
 

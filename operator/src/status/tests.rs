@@ -40,10 +40,10 @@ fn agrees(conditions: &[Condition], reason: Reason) {
     let ready = conditions.iter().find(|condition| condition.type_ == READY).unwrap();
     let documented = format!("Ready={}", ready.status);
     assert!(meaning.condition.contains(&documented), "{reason}: {documented}, not {}", meaning.condition);
-    let expected = match (ready.status.as_str(), meaning.stalled) {
+    let expected = match (ready.status.as_str(), meaning.course) {
         ("True", _) => Kstatus::Current,
-        (_, true) => Kstatus::Failed,
-        (_, false) => Kstatus::InProgress,
+        (_, Course::Stalled) => Kstatus::Failed,
+        _ => Kstatus::InProgress,
     };
     assert_eq!(kstatus(conditions), expected, "{reason}");
     for condition in conditions {
@@ -73,7 +73,7 @@ fn view(state: Option<ChannelState>) -> View {
 fn conditions(standing: Standing, view: &View, before: &[Condition], unheard: u64) -> Vec<Condition> {
     let mut object = TrackedChannel::new("one", TrackedChannelSpec::of("one"));
     object.status = Some(clamor_crds::TrackedChannelStatus { conditions: before.to_vec(), ..Default::default() });
-    let channel = Channel { object: Arc::new(object), standing };
+    let channel = Channel { object: Arc::new(object), standing, copies: 1 };
     super::channel(&channel, Some((view, &Heard::of(view))), Duration::from_secs(unheard), &now()).unwrap().conditions
 }
 
@@ -176,7 +176,7 @@ fn every_state_of_a_pipeline_reads_as_the_documented_list_says() {
         ("CrashLoopBackOff: StoreRefused: no password", Reason::StoreRefused),
         ("CrashLoopBackOff: BusRefused: no password", Reason::BusRefused),
     ] {
-        let pod = PodView { trouble: trouble.to_owned(), ..PodView::default() };
+        let pod = PodView { pipeline: "main".to_owned(), trouble: trouble.to_owned(), ..PodView::default() };
         agrees(&said(&Objects { pods: vec![pod], ..objects.clone() }, Some(&planned), None), expected);
     }
     let mut troubled = view(None);
@@ -205,11 +205,11 @@ fn a_rate_is_its_power_of_two() {
 #[test]
 fn a_condition_keeps_its_time_while_its_status_stays() {
     let time = |s: i64| Time(k8s_openapi::jiff::Timestamp::from_second(s).unwrap());
-    let first = Verdict::reconciling(Reason::Joining, "").conditions(&[], Some(1), &time(5), &[]);
+    let first = Verdict::new(Reason::Joining, "").conditions(&[], Some(1), &time(5), &[]);
     assert_eq!(first.iter().map(|c| c.type_.as_str()).collect::<Vec<_>>(), [READY, RECONCILING]);
-    let second = Verdict::not_ready(Reason::Unheard, "x").conditions(&first, Some(1), &time(9), &[]);
+    let second = Verdict::new(Reason::Unanswered, "x").conditions(&first, Some(1), &time(9), &[]);
     assert_eq!((second.len(), &second[0].last_transition_time), (1, &time(5)));
-    let third = Verdict::ready(Reason::Joined, "").conditions(&second, Some(1), &time(12), &[]);
+    let third = Verdict::new(Reason::Joined, "").conditions(&second, Some(1), &time(12), &[]);
     assert_eq!(third[0].last_transition_time, time(12));
 }
 

@@ -3,7 +3,7 @@
 //! What the operator writes in each state is held to the same list by the tests of its statuses.
 
 use crate::world::{PIPELINE, channel};
-use clamor_crds::condition::{READY, RECONCILING, Reason, STALLED};
+use clamor_crds::condition::{Course, READY, RECONCILING, Reason, STALLED};
 use clamor_crds::manifest::Kind;
 use clamor_testkit::kube::Cluster;
 use serde_json::{Value, json};
@@ -31,7 +31,7 @@ fn status(reason: Reason) -> Option<Value> {
             "observedGeneration": 1, "lastTransitionTime": "2026-01-01T00:00:00Z"})
     };
     let mut conditions = vec![said(READY, ready)];
-    if meaning.stalled {
+    if meaning.course == Course::Stalled {
         conditions.push(said(STALLED, "True"));
     }
     Some(json!({"status": {"observedGeneration": 1, "conditions": conditions}}))
@@ -77,7 +77,7 @@ async fn kubectl_wait_ends_in_the_states_that_the_documented_list_says() {
             ("Ready=False", those(&|reason| says(reason, "False"))),
             // What nobody has looked at ends no wait: its generation is not the observed one.
             ("Ready=Unknown", BTreeSet::new()),
-            (STALLED, those(&|reason| reason.meaning().stalled)),
+            (STALLED, those(&|reason| reason.meaning().course == Course::Stalled)),
             (RECONCILING, BTreeSet::new()),
         ];
         for (condition, names) in expected {
