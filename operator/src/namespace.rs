@@ -126,6 +126,8 @@ struct Namespace {
     writer: Writer,
     planning: Option<Planning>,
     judged: BTreeMap<String, Judged>,
+    /// Deployments that the API server refused in this turn, and its words.
+    refused: BTreeMap<String, String>,
     /// For how long nobody has heard each login.
     silence: Silence,
     /// By an object's uid: the version whose status was replaced, until the watch tells the new one.
@@ -150,6 +152,7 @@ impl Namespace {
             writer,
             planning: None,
             judged: BTreeMap::new(),
+            refused: BTreeMap::new(),
             silence: Silence::default(),
             written: HashMap::new(),
             rates: (MAX_RATES, Instant::now()),
@@ -187,6 +190,7 @@ impl Namespace {
             planning.standing()
         });
         let deployed = self.deploy(&objects, &wanted, view.as_deref()).await;
+        objects.refused = std::mem::take(&mut self.refused);
         let told =
             if self.context.retiring { Ok(Turn::Done) } else { self.tell(&objects, &wanted, view.as_deref()).await };
         Ok(deployed?.max(told?))
@@ -206,7 +210,10 @@ impl Namespace {
                 Ok(true) => self.context.metrics.writes.with_label_values(&["Deployment", "apply"]).inc(),
                 Ok(false) => {}
                 Err(error) if error.is_outdated() => turn = Turn::Again,
-                Err(error) => failed = Some(error),
+                Err(error) => {
+                    self.refused.extend(error.refusal().map(|words| (name.clone(), words.to_owned())));
+                    failed = Some(error);
+                }
             }
         }
         for name in &plan.surplus {

@@ -107,8 +107,10 @@ fn verdict(
         };
     }
     if let Some(seen) = view.seen.iter().find(|seen| seen.fresh && !seen.report.problem.is_empty()) {
-        let message = format!("slot {}: {}", seen.report.slot, seen.report.problem);
-        return Verdict::new(Reason::WorkersUnavailable, message);
+        return Verdict::new(told_reason(&seen.report.problem), seen.report.told_problem());
+    }
+    if let Some((name, words)) = objects.refused.iter().next() {
+        return Verdict::new(Reason::WorkersUnavailable, format!("the cluster refuses Deployment {name}: {words}"));
     }
     if ingest.ready >= ingest.desired && aggregate.ready >= aggregate.desired {
         return Verdict::new(Reason::Running, "bus and workers work");
@@ -117,15 +119,39 @@ fn verdict(
         "{} of {} ingest workers and {} of {} aggregators are ready",
         ingest.ready, ingest.desired, aggregate.ready, aggregate.desired
     );
-    match objects.pods.iter().find(|pod| !pod.trouble.is_empty()) {
-        Some(pod) => Verdict::new(told_reason(&pod.trouble), format!("{told}; pod {}: {}", pod.name, pod.trouble)),
+    match trouble(objects, wanted) {
+        Some(trouble) => Verdict::new(told_reason(&trouble), format!("{told}; {trouble}")),
         None => Verdict::new(Reason::Progressing, told),
     }
 }
 
-/// A worker that gave up begins with the reason.
+/// What keeps a wanted worker from being ready, as far as its Deployment or pod tells.
+fn trouble(objects: &Objects, wanted: &Wanted) -> Option<String> {
+    let pipeline = wanted.pipeline.as_deref()?;
+    let is_wanted = |slot: Option<&str>| slot.is_none_or(|slot| wanted.slots.contains(slot));
+    let ingest = ours(objects, pipeline, Role::Ingest).filter(|deployment| is_wanted(Some(&deployment.name_any())));
+    let podless = ingest.chain(ours(objects, pipeline, Role::Aggregate)).find_map(|deployment| {
+        let conditions = deployment.status.as_ref()?.conditions.as_deref()?;
+        let failure =
+            conditions.iter().find(|condition| condition.type_ == "ReplicaFailure" && condition.status == "True")?;
+        let words = failure.message.as_deref().or(failure.reason.as_deref()).unwrap_or_default();
+        Some(format!("no pod can be made for Deployment {}: {words}", deployment.name_any()))
+    });
+    let pods = objects.pods.iter().filter(|pod| pod.pipeline == pipeline.name_any() && is_wanted(pod.slot.as_deref()));
+    let troubled = || pods.into_iter().find(|pod| !pod.trouble.is_empty());
+    podless.or_else(|| troubled().map(|pod| format!("pod {}: {}", pod.name, pod.trouble)))
+}
+
+/// A worker that gave up, or reports what it waits for, begins with the reason.
 fn told_reason(trouble: &str) -> Reason {
-    let reasons = [Reason::SecretMissing, Reason::SecretInvalid, Reason::BusRefused, Reason::StoreRefused];
+    let reasons = [
+        Reason::SecretMissing,
+        Reason::SecretInvalid,
+        Reason::BusRefused,
+        Reason::StoreRefused,
+        Reason::StoreUnavailable,
+        Reason::ShardMismatch,
+    ];
     let told = reasons.into_iter().find(|reason| trouble.contains(&format!("{reason}: ")));
     told.unwrap_or(Reason::WorkersUnavailable)
 }
