@@ -1,56 +1,18 @@
-//! Every state of a channel, a phrase and a pipeline, as `kubectl wait` and kstatus see it, against the documented list.
+//! What a status says, where more than the documented list decides it.
 
 use super::*;
-use crate::plan::{self, Channel, Judged, Objects, PhraseWish, PodView, Standing};
+use crate::plan::{self, Channel, Judged, Objects, PhraseWish, Standing};
 use clamor_bus::report::{ChannelReport, ChannelState, Report};
-use clamor_crds::{ChatPipeline, Phrase, PhraseSpec, TrackedChannel, TrackedChannelSpec};
-use clamor_planner::control::{Problem, View};
+use clamor_crds::{ChatPipeline, Phrase, TrackedChannel, TrackedChannelSpec};
+use clamor_planner::control::View;
 use clamor_planner::desired::Desired;
 use clamor_planner::plan::Seen;
 use k8s_openapi::jiff::Timestamp;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-/// What kstatus (sigs.k8s.io/cli-utils) makes of a custom resource's conditions.
-#[derive(Debug, PartialEq, Eq)]
-enum Kstatus {
-    Current,
-    InProgress,
-    Failed,
-}
-
-fn kstatus(conditions: &[Condition]) -> Kstatus {
-    let holds = |type_: &str| conditions.iter().any(|condition| condition.type_ == type_ && condition.status == "True");
-    match () {
-        () if holds(STALLED) => Kstatus::Failed,
-        () if holds(RECONCILING) => Kstatus::InProgress,
-        () if holds(READY) => Kstatus::Current,
-        () => Kstatus::InProgress,
-    }
-}
-
 fn now() -> Time {
     Time(Timestamp::from_second(1_000).unwrap())
-}
-
-/// The conditions agree with each other and with the documented row of their reason.
-fn agrees(conditions: &[Condition], reason: Reason) {
-    assert_eq!(ready_reason(conditions), reason.name());
-    let meaning = reason.meaning();
-    let ready = conditions.iter().find(|condition| condition.type_ == READY).unwrap();
-    let documented = format!("Ready={}", ready.status);
-    assert!(meaning.condition.contains(&documented), "{reason}: {documented}, not {}", meaning.condition);
-    let expected = match (ready.status.as_str(), meaning.course) {
-        ("True", _) => Kstatus::Current,
-        (_, Course::Stalled) => Kstatus::Failed,
-        _ => Kstatus::InProgress,
-    };
-    assert_eq!(kstatus(conditions), expected, "{reason}");
-    for condition in conditions {
-        assert!(["True", "False", "Unknown"].contains(&condition.status.as_str()));
-        assert!(condition.type_ != STALLED && condition.type_ != RECONCILING || condition.status == "True");
-        assert!(!condition.message.is_empty(), "{reason}: {} says nothing", condition.type_);
-    }
 }
 
 fn view(state: Option<ChannelState>) -> View {
@@ -77,51 +39,6 @@ fn conditions(standing: Standing, view: &View, before: &[Condition], unheard: u6
     super::channel(&channel, Some((view, &Heard::of(view))), Duration::from_secs(unheard), &now()).unwrap().conditions
 }
 
-#[test]
-fn every_state_of_a_channel_reads_as_the_documented_list_says() {
-    let nothing = view(None);
-    let joined = conditions(Standing::Wanted, &view(Some(ChannelState::Joined)), &[], 0);
-    agrees(&joined, Reason::Joined);
-    for (state, reason) in [
-        (ChannelState::Pending, Reason::Joining),
-        (ChannelState::Joining, Reason::Joining),
-        (ChannelState::Unanswered, Reason::Unanswered),
-        (ChannelState::TwitchSuspended, Reason::TwitchSuspended),
-        (ChannelState::Banned, Reason::Banned),
-        (ChannelState::Renamed, Reason::Renamed),
-        (ChannelState::NotFound, Reason::NotFound),
-        (ChannelState::LimitReached, Reason::LimitReached),
-    ] {
-        agrees(&conditions(Standing::Wanted, &view(Some(state)), &[], 0), reason);
-    }
-    agrees(&conditions(Standing::Wanted, &nothing, &joined, 61), Reason::Unheard);
-    agrees(&conditions(Standing::Suspended, &nothing, &joined, 0), Reason::Suspended);
-    for reason in [Reason::NoPipeline, Reason::PipelineSuspended, Reason::DuplicateChannel, Reason::NoCapacity] {
-        agrees(&conditions(Standing::Refused(reason, "why".to_owned()), &nothing, &joined, 0), reason);
-    }
-}
-
-#[test]
-fn every_state_of_a_phrase_reads_as_the_documented_list_says() {
-    let object = Arc::new(Phrase::new("gg", PhraseSpec::of("gg+")));
-    let (spec, _) = Judged::of(Arc::clone(&object)).wish.unwrap().unwrap();
-    let wish =
-        |standing, channels| PhraseWish { object: Arc::clone(&object), standing, spec: Some(spec.clone()), channels };
-    let mut desired = Desired::default();
-    let pending = View { in_force: Some(Arc::new(desired.clone())), ..View::default() };
-    desired.phrases.phrases.push(spec.clone());
-    let in_force = View { in_force: Some(Arc::new(desired)), ..View::default() };
-    let said = |wish: &PhraseWish, view| phrase(wish, Some(view), &now()).unwrap().conditions;
-    agrees(&said(&wish(Standing::Wanted, 3), &in_force), Reason::Counting);
-    agrees(&said(&wish(Standing::Wanted, 0), &in_force), Reason::NoChannels);
-    agrees(&said(&wish(Standing::Wanted, 3), &pending), Reason::Publishing);
-    agrees(&said(&wish(Standing::Suspended, 0), &in_force), Reason::Suspended);
-    for reason in [Reason::NoPipeline, Reason::PipelineSuspended, Reason::InvalidPattern, Reason::InvalidChannelFilter]
-    {
-        agrees(&said(&wish(Standing::Refused(reason, "why".to_owned()), 0), &in_force), reason);
-    }
-}
-
 fn config() -> crate::config::Config {
     let config =
         serde_json::json!({"workers": {"image": "clamor:1"}, "buses": {"default": {"url": "nats://nats:4222"}}});
@@ -136,64 +53,6 @@ fn a_pipeline(name: &str, age_s: i64, more: &serde_json::Value) -> Arc<ChatPipel
     pipeline.metadata.uid = Some(name.to_owned());
     pipeline.metadata.creation_timestamp = Some(Time(Timestamp::from_second(1_000 - age_s).unwrap()));
     Arc::new(pipeline)
-}
-
-#[test]
-fn every_state_of_a_pipeline_reads_as_the_documented_list_says() {
-    use serde_json::json;
-    let config = config();
-    let planned = view(None);
-    let said = |objects: &Objects, view: Option<&View>, problem: Option<&Problem>| {
-        let wanted = plan::wanted(objects, &config);
-        super::pipeline(objects, &wanted, &config, view, problem, &now()).unwrap().conditions
-    };
-    let of = |more: serde_json::Value| Objects {
-        namespace: "n".to_owned(),
-        pipelines: vec![a_pipeline("main", 10, &more)],
-        ..Objects::default()
-    };
-    let objects = of(json!({}));
-    agrees(&said(&objects, None, None), Reason::Progressing);
-    agrees(&said(&objects, Some(&planned), None), Reason::Progressing);
-    agrees(&said(&of(json!({"bus": {"name": "absent"}})), None, None), Reason::UnknownBus);
-    agrees(&said(&of(json!({"suspend": true})), Some(&planned), None), Reason::Suspended);
-    for (reason, expected) in [
-        ("unreachable", Reason::BusUnavailable),
-        ("request_failed", Reason::BusUnavailable),
-        ("refused", Reason::BusRefused),
-        ("unreadable_file", Reason::BusRefused),
-        ("shard_mismatch", Reason::ShardMismatch),
-        ("owner_mismatch", Reason::OwnerMismatch),
-    ] {
-        let problem = Problem { reason, message: "why".to_owned() };
-        agrees(&said(&objects, None, Some(&problem)), expected);
-        agrees(&said(&objects, Some(&View { problem: Some(problem), ..View::default() }), None), expected);
-    }
-    for (trouble, expected) in [
-        ("ImagePullBackOff", Reason::WorkersUnavailable),
-        ("CrashLoopBackOff: SecretMissing: no Secret", Reason::SecretMissing),
-        ("CrashLoopBackOff: SecretInvalid: no key", Reason::SecretInvalid),
-        ("CrashLoopBackOff: StoreRefused: no password", Reason::StoreRefused),
-        ("CrashLoopBackOff: BusRefused: no password", Reason::BusRefused),
-    ] {
-        let pod = PodView { pipeline: "main".to_owned(), trouble: trouble.to_owned(), ..PodView::default() };
-        agrees(&said(&Objects { pods: vec![pod], ..objects.clone() }, Some(&planned), None), expected);
-    }
-    let mut troubled = view(None);
-    troubled.seen[0].report.problem = "a full disk".to_owned();
-    agrees(&said(&objects, Some(&troubled), None), Reason::WorkersUnavailable);
-
-    let plan = plan::plan(&objects, &plan::wanted(&objects, &config), &config, None);
-    let running = plan.deployments.into_values().map(|mut value| {
-        value["status"] = json!({"replicas": 1, "readyReplicas": 1, "availableReplicas": 1});
-        Arc::new(serde_json::from_value(value).unwrap())
-    });
-    let running = Objects { deployments: running.collect(), ..objects.clone() };
-    agrees(&said(&running, Some(&planned), None), Reason::Running);
-    let on_their_way = Objects { pipelines: of(json!({"suspend": true})).pipelines, ..running };
-    agrees(&said(&on_their_way, Some(&planned), None), Reason::Progressing);
-    let younger = a_pipeline("younger", 5, &json!({}));
-    agrees(&idle(&younger, &objects.pipelines[0], &now()).conditions, Reason::DuplicatePipeline);
 }
 
 #[test]
@@ -254,8 +113,8 @@ fn a_phrase_that_selects_other_channels_now_is_not_ready_before_the_aggregators_
         (of(serde_json::json!({"matchLabels": {"team": "a"}})), of(serde_json::json!({"matchLabels": {"team": "b"}})));
     let view = View { in_force: Some(Arc::clone(&before.desired)), ..View::default() };
     let said = |wish: &PhraseWish| phrase(wish, Some(&view), &now()).unwrap().conditions;
-    agrees(&said(&before.phrases[0]), Reason::NoChannels);
-    agrees(&said(&after.phrases[0]), Reason::Publishing);
+    assert_eq!(ready_reason(&said(&before.phrases[0])), "NoChannels");
+    assert_eq!(ready_reason(&said(&after.phrases[0])), "Publishing");
 }
 
 #[test]
@@ -276,7 +135,7 @@ fn a_slot_on_its_way_out_does_not_stand_in_for_one_that_is_not_ready() {
     let objects = Objects { deployments: deployments.collect(), ..of(1) };
     let wanted = plan::wanted(&objects, &config);
     let status = super::pipeline(&objects, &wanted, &config, Some(&view(None)), None, &now()).unwrap();
-    agrees(&status.conditions, Reason::Progressing);
+    assert_eq!(ready_reason(&status.conditions), "Progressing");
     let ingest = status.ingest.unwrap();
     assert_eq!((ingest.workers, ingest.ready, ingest.desired), (2, 0, 1));
 }

@@ -11,5 +11,7 @@ mod outcome;
 mod permissions;
 mod pipelines;
 mod retire;
+#[path = "../states/mod.rs"]
+mod states;
 mod waits;
 mod world;
