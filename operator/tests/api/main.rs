@@ -13,5 +13,6 @@ mod pipelines;
 mod retire;
 #[path = "../states/mod.rs"]
 mod states;
+mod troubles;
 mod waits;
 mod world;
