@@ -6,6 +6,7 @@
 //! NATS' wildcards stand for whole words between dots. A worker's pipeline is known, so its list names every stream; an
 //! operator has pipelines that nobody knows yet, so its list names none.
 
+use crate::report::AGGREGATE;
 use clamor_chat::subject::Names;
 use std::fmt::Write as _;
 
@@ -67,8 +68,10 @@ impl Role {
                 subjects.extend((0..shards).map(|shard| names.batch(shard)));
             }
             Self::Aggregate => {
-                let [_, _, sets] = names.bucket_streams();
+                let [_, reports, sets] = names.bucket_streams();
                 subjects.extend(reading(&sets));
+                subjects.push(format!("$JS.API.STREAM.INFO.{reports}"));
+                subjects.push(format!("$KV.{}.{AGGREGATE}.*", names.reports_bucket()));
                 for shard in 0..shards {
                     let stream = names.stream(shard);
                     subjects.extend(reading(&stream));
@@ -130,7 +133,8 @@ pub fn markdown() -> String {
         its configuration | publish chat, delete a stream |\n\
         | `ingest` | reads assignments and reports, writes reports, publishes chat | write an assignment, publish a directive, \
         make, change, purge or delete a stream, read chat |\n\
-        | `aggregate` | reads chat, directives and sets, purges what is counted, writes dead letters | write an assignment, \
+        | `aggregate` | reads chat, directives and sets, purges what is counted, writes dead letters, reports \
+        what keeps it from counting | write an assignment, \
         publish a directive or chat, make or delete a stream |\n\n\
         On a cluster ingest workers and aggregators mount one Secret, `spec.bus.secretRef` of their ChatPipeline: its login \
         has what both may. It holds `user` and `password`, or `nats.creds`, and `ca.crt` where the server's certificate \

@@ -2,6 +2,10 @@
 
 use serde::{Deserialize, Serialize};
 
+/// The place of a slot in the report of an aggregator, which has none and reads no channel: it reports what keeps it from
+/// counting, and only while something does. No slot has this name.
+pub const AGGREGATE: &str = "_aggregate";
+
 /// One instance's view of its channels.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Report {
@@ -27,6 +31,15 @@ pub struct Report {
     pub problem: String,
     /// Sorted by login.
     pub channels: Vec<ChannelReport>,
+}
+
+impl Report {
+    /// What does not work and where, for people.
+    #[must_use]
+    pub fn told_problem(&self) -> String {
+        let Self { slot, problem, .. } = self;
+        if slot == AGGREGATE { format!("an aggregator: {problem}") } else { format!("slot {slot}: {problem}") }
+    }
 }
 
 /// One channel of a report.

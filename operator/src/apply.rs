@@ -56,6 +56,16 @@ impl ApplyError {
         matches!(self, Self::Api { source, .. } if matches!(source.as_ref(), kube::Error::Api(status)
             if status.code == 409 || status.code == 404))
     }
+
+    /// The API server's words, where it refuses what was written for what it is: a quota, an admission plugin, a value.
+    #[must_use]
+    pub fn refusal(&self) -> Option<&str> {
+        let Self::Api { source, .. } = self else { return None };
+        match source.as_ref() {
+            kube::Error::Api(status) if [400, 403, 422].contains(&status.code) => Some(&status.message),
+            _ => None,
+        }
+    }
 }
 
 /// Writes in one namespace.

@@ -4,6 +4,7 @@
 //! - Events never hold up what they tell of: beyond a bound they are dropped, and counted; warnings last.
 //! - A flood of them leaves the API server to more urgent writes.
 
+use clamor_crds::condition::Reason;
 use k8s_openapi::api::core::v1::ObjectReference;
 use kube::Client;
 use kube::runtime::events::{Event, EventType, Recorder, Reporter};
@@ -45,7 +46,8 @@ impl Events {
 
     /// An object's `Ready` became this.
     pub fn transition(&self, object: ObjectReference, ready: &str, reason: &str, message: &str, reconciling: bool) {
-        let type_ = if ready == "False" && !reconciling { EventType::Warning } else { EventType::Normal };
+        let lacks = (ready == "False" && !reconciling) || reason == Reason::TooFewSlots.name();
+        let type_ = if lacks { EventType::Warning } else { EventType::Normal };
         let event = Event {
             type_,
             reason: reason.to_owned(),

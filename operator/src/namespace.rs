@@ -12,7 +12,7 @@ use crate::metrics::Metrics;
 use crate::pace::Pace;
 use crate::pipeline::Planning;
 use crate::plan::{self, Judged, Objects, Wanted};
-use crate::status::{self, Heard, ready_reason};
+use crate::status::{self, Heard, Silence, ready_reason};
 use clamor_crds::chat_pipeline::ChatPipelineStatus;
 use clamor_crds::condition::{READY, RECONCILING};
 use clamor_crds::phrase::PhraseStatus;
@@ -143,8 +143,10 @@ struct Namespace {
     writer: Writer,
     planning: Option<Planning>,
     judged: BTreeMap<String, Judged>,
-    /// When an instance last heard each login.
-    heard: BTreeMap<String, Instant>,
+    /// Deployments that the API server refused in this turn, and its words.
+    refused: BTreeMap<String, String>,
+    /// For how long nobody has heard each login.
+    silence: Silence,
     /// By an object's uid: the version whose status was replaced, until the watch tells the new one.
     written: HashMap<String, String>,
 }
@@ -165,7 +167,8 @@ impl Namespace {
             writer,
             planning: None,
             judged: BTreeMap::new(),
-            heard: BTreeMap::new(),
+            refused: BTreeMap::new(),
+            silence: Silence::default(),
             written: HashMap::new(),
         }
     }
@@ -203,6 +206,7 @@ impl Namespace {
             planning.standing()
         });
         let deployed = self.deploy(&objects, &wanted, view.as_deref()).await;
+        objects.refused = std::mem::take(&mut self.refused);
         let told =
             if self.context.retiring { Ok(Turn::Done) } else { self.tell(&objects, &wanted, view.as_deref()).await };
         Ok(deployed?.max(told?))
@@ -222,7 +226,10 @@ impl Namespace {
                 Ok(true) => self.context.metrics.writes.with_label_values(&["Deployment", "apply"]).inc(),
                 Ok(false) => {}
                 Err(error) if error.is_outdated() => turn = Turn::Again,
-                Err(error) => failed = Some(error),
+                Err(error) => {
+                    self.refused.extend(error.refusal().map(|words| (name.clone(), words.to_owned())));
+                    failed = Some(error);
+                }
             }
         }
         for name in &plan.surplus {
@@ -272,16 +279,9 @@ impl Namespace {
     fn statuses(&mut self, objects: &Objects, wanted: &Wanted, view: Option<&View>) -> Vec<Write> {
         let (now, at) = (Time(Timestamp::now()), Instant::now());
         let heard = view.map(Heard::of);
-        if let Some(heard) = &heard {
-            for login in heard.joined() {
-                match self.heard.get_mut(login) {
-                    Some(last) => *last = at,
-                    None => drop(self.heard.insert(login.to_owned(), at)),
-                }
-            }
-        }
         // A bus that does not answer says nothing about channels.
         let seen = view.filter(|view| view.problem.is_none()).zip(heard.as_ref());
+        self.silence.note(seen.map(|(_, heard)| heard), at);
         let problem = self.planning.as_ref().and_then(|planning| planning.problem.borrow().clone());
         let mut writes = Vec::new();
         if let Some(pipeline) = &wanted.pipeline {
@@ -301,14 +301,13 @@ impl Namespace {
             writes.extend(status.map(|status| Write::Phrase(Arc::clone(&phrase.object), Box::new(status))));
         }
         for channel in &wanted.channels {
-            let last = self.heard.get(&channel.object.spec.channel).copied();
-            let seen = seen.as_ref().map(|(view, heard)| (*view, *heard));
-            let Some(status) = status::channel(channel, seen, last, &now, at) else { continue };
+            let unheard = self.silence.of(&channel.object.spec.channel, at);
+            let Some(status) = status::channel(channel, seen, unheard, &now) else { continue };
             if self.is_news(channel.object.status.as_ref(), &status, at) {
                 writes.push(Write::Channel(Arc::clone(&channel.object), Box::new(status)));
             }
         }
-        self.heard.retain(|login, _| wanted.desired.is_active(login));
+        self.silence.retain(|login| wanted.desired.is_active(login));
         let version = |write: &Write| write.version();
         writes.retain(|write| version(write).is_none_or(|(uid, version)| self.written.get(&uid) != Some(&version)));
         self.forget_written(objects);

@@ -10,7 +10,7 @@
 use crate::desired::{Desired, DesiredChannel};
 use crate::placement::{self, Current, Item, Placement, place};
 use clamor_bus::assignment::{AssignedChannel, Assignment};
-use clamor_bus::report::{ChannelReport, Report};
+use clamor_bus::report::{AGGREGATE, ChannelReport, Report};
 use clamor_bus::set::{Plan as ShardPlan, WantedChannel};
 use rustc_hash::{FxHashMap, FxHashSet};
 use std::cell::LazyCell;
@@ -88,7 +88,7 @@ fn held<'a>(observed: &Observed<'a>) -> Lists<'a> {
         held.insert(slot, assignment.channels.iter().map(|channel| &channel.login).collect());
     }
     for Seen { report, .. } in observed.reports {
-        if !observed.assigned.contains_key(&report.slot) {
+        if report.slot != AGGREGATE && !observed.assigned.contains_key(&report.slot) {
             held.entry(&report.slot).or_default().extend(report.channels.iter().map(|channel| &channel.login));
         }
     }
@@ -285,7 +285,7 @@ fn warnings(observed: &Observed<'_>) -> BTreeSet<String> {
         )
     });
     let problems = observed.reports.iter().filter(|seen| seen.fresh && !seen.report.problem.is_empty());
-    few.chain(problems.map(|seen| format!("slot {}: {}", seen.report.slot, seen.report.problem))).collect()
+    few.chain(problems.map(|seen| seen.report.told_problem())).collect()
 }
 
 #[cfg(test)]

@@ -1,6 +1,7 @@
 //! The roles as processes of their own, against given servers: connect, wait for what is not there yet, run.
 
-use crate::aggregate::{self, AggregateOptions};
+use crate::aggregate::trouble::{StoreTrouble, tell};
+use crate::aggregate::{self, AggregateError, AggregateOptions};
 use crate::config::{BusArgs, HttpArgs, QueueArgs, RetentionArgs, StoreArgs, TwitchArgs, parse_slot};
 use crate::ingest::{self, IngestOptions, TwitchOptions};
 use crate::process::Process;
@@ -8,8 +9,10 @@ use crate::retry;
 use crate::store::{Class, Store, StoreError};
 use anyhow::Result;
 use clamor_bus::{Bus, BusError};
+use clamor_crds::condition::Reason;
 use clap::Args;
 use std::time::{Duration, Instant};
+use tokio_util::task::AbortOnDropHandle;
 
 /// How long a refused login or a missing Secret is waited for. Kubernetes brings a Secret into a pod within a minute, and a
 /// container that has ended is started again.
@@ -71,7 +74,7 @@ pub async fn ingest(args: IngestArgs) -> Result<()> {
         return Ok(());
     };
     let secret = async || TwitchOptions::from_args(&twitch);
-    let Some(twitch) = within_limit("twitch", &process, secret, |_| Some("")).await? else {
+    let Some(twitch) = within_limit("twitch", &process, secret, |error| Some(error.to_string())).await? else {
         return Ok(());
     };
     let options = IngestOptions {
@@ -95,11 +98,17 @@ pub async fn aggregate(args: AggregateArgs) -> Result<()> {
     let Some(bus) = connect_bus(&process, &bus, "clamor-aggregate").await? else {
         return Ok(());
     };
-    let Some(store) = connect_store(&process, &store, "clamor-aggregate").await? else {
+    let trouble = StoreTrouble::default();
+    let _telling = AbortOnDropHandle::new(tokio::spawn(tell(bus.clone(), trouble.clone())));
+    let Some(connected) = connect_store(&process, &store, "clamor-aggregate", &trouble).await? else {
         return Ok(());
     };
-    let options = AggregateOptions { bus, store, force_claim: false, retention: retention.to_retention(), lags: None };
-    Ok(aggregate::run(options, &process.registry, process.health, process.shutdown).await?)
+    let retention = retention.to_retention();
+    let options = AggregateOptions { bus, store: connected, force_claim: false, retention, lags: None, trouble };
+    match aggregate::run(options, &process.registry, process.health, process.shutdown).await {
+        Err(AggregateError::Store(error)) => Err(last_words(error, &store)),
+        ended => Ok(ended?),
+    }
 }
 
 /// Connects to NATS for as long as it takes; `None`: shutdown came first.
@@ -113,57 +122,71 @@ pub async fn connect_bus(process: &Process, args: &BusArgs, client_name: &str) -
     };
     let refusal = |error: &anyhow::Error| match error.downcast_ref::<BusError>() {
         _ if args.nats_secret_dir.is_none() => None,
-        Some(BusError::Refused { .. } | BusError::File { .. }) => Some("BusRefused: "),
+        Some(BusError::Refused { .. } | BusError::File { .. }) => Some(format!("{}: {error}", Reason::BusRefused)),
         Some(_) => None,
-        None => Some(""),
+        None => Some(error.to_string()),
     };
     Ok(within_limit("nats", process, attempt, refusal).await?.transpose()?)
 }
 
-/// Connects to Postgres for as long as it takes, and brings its schema up to date; `None`: shutdown came first.
+/// Connects to Postgres for as long as it takes, and brings its schema up to date; `None`: shutdown came first. What it
+/// waits for is noted as `trouble`.
 ///
 /// # Errors
 /// What another try cannot mend, and a refusal that lasts.
-pub async fn connect_store(process: &Process, args: &StoreArgs, application_name: &str) -> Result<Option<Store>> {
+pub async fn connect_store(
+    process: &Process,
+    args: &StoreArgs,
+    application_name: &str,
+    trouble: &StoreTrouble,
+) -> Result<Option<Store>> {
     let attempt = async || {
         let config = args.to_config(application_name)?;
         let migrated = async {
             let store = Store::connect(&config).await?;
             store.migrate().await.map(|()| store)
         };
-        match migrated.await {
+        let migrated = migrated.await;
+        trouble.note(&migrated);
+        match migrated {
             Err(error) if error.class() == Class::Retry => Err(anyhow::Error::from(error)),
             done => Ok(done),
         }
     };
     let refusal = |error: &anyhow::Error| match error.downcast_ref::<StoreError>() {
         _ if args.database_secret_dir.is_none() => None,
-        Some(StoreError::LoginRefused { .. }) => Some("StoreRefused: "),
-        Some(_) => None,
-        None => Some(""),
+        Some(error) if error.condition() == Reason::StoreUnavailable => None,
+        Some(error) => Some(error.in_a_condition()),
+        None => Some(error.to_string()),
     };
-    Ok(within_limit("postgres", process, attempt, refusal).await?.transpose()?)
+    let connected = within_limit("postgres", process, attempt, refusal).await?;
+    connected.transpose().map_err(|error| last_words(error, args))
+}
+
+/// What a process ends with: where a Secret is mounted, the reason of a condition before it.
+fn last_words(error: StoreError, args: &StoreArgs) -> anyhow::Error {
+    if args.database_secret_dir.is_some() { anyhow::anyhow!(error.in_a_condition()) } else { error.into() }
 }
 
 /// Tries until it works; `None`: shutdown came first. With a mounted Secret a refusal that lasts ends the process: a container that waits cannot
-/// tell Kubernetes why, and one that has ended can. `refusal` gives the word before the error, which conditions of the
-/// resources begin with; none: it is no refusal, but an outage.
+/// tell Kubernetes why, and one that has ended can. `refusal` gives its words, which begin with the reason that conditions of
+/// the resources have; none: it is no refusal, but an outage.
 async fn within_limit<T, E: std::fmt::Display>(
     condition: &'static str,
     process: &Process,
     mut attempt: impl AsyncFnMut() -> Result<T, E>,
-    refusal: impl Fn(&E) -> Option<&'static str>,
+    refusal: impl Fn(&E) -> Option<String>,
 ) -> Result<Option<T>> {
     let mut refused_since: Option<Instant> = None;
     let attempt = async || match attempt().await {
         Ok(done) => Ok(Ok(done)),
         Err(error) => {
-            let Some(word) = refusal(&error) else {
+            let Some(words) = refusal(&error) else {
                 refused_since = None;
                 return Err(error);
             };
             let lasts = refused_since.get_or_insert_with(Instant::now).elapsed() >= REFUSED_LIMIT;
-            if lasts { Ok(Err(anyhow::anyhow!("{word}{error}"))) } else { Err(error) }
+            if lasts { Ok(Err(anyhow::anyhow!(words))) } else { Err(error) }
         }
     };
     retry::until_ok(condition, &process.health, &process.shutdown, attempt).await.transpose()

@@ -10,19 +10,38 @@ pub struct Meaning {
     pub kinds: &'static [Kind],
     /// The condition type that it is of, with its status: `Ready=True`.
     pub condition: &'static str,
-    /// Whether `Stalled=True` stands beside it: nothing happens until somebody changes something.
-    pub stalled: bool,
+    /// What stands beside it.
+    pub course: Course,
     /// What it means.
     pub means: &'static str,
     /// What to do about it; empty: nothing.
     pub remedy: &'static str,
 }
 
+/// Whether something is still to happen, as kstatus has it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Course {
+    /// Nothing is under way: neither `Reconciling` nor `Stalled`.
+    Settled,
+    /// `Reconciling=True`: the operator or a worker is at it.
+    Reconciling,
+    /// `Stalled=True`: nothing happens until somebody changes something.
+    Stalled,
+}
+
+impl Meaning {
+    /// The status of `Ready` with it; none: it is of another condition.
+    #[must_use]
+    pub fn ready(&self) -> Option<&'static str> {
+        self.condition.strip_prefix("Ready=")
+    }
+}
+
 const CHANNEL: &[Kind] = &[Kind::TrackedChannel];
 const PHRASE: &[Kind] = &[Kind::Phrase];
-const DISCOVERY: &[Kind] = &[Kind::ChannelDiscovery];
 const PIPELINE: &[Kind] = &[Kind::ChatPipeline];
-const CONTENT: &[Kind] = &[Kind::TrackedChannel, Kind::Phrase, Kind::ChannelDiscovery];
+const CONTENT: &[Kind] = &[Kind::TrackedChannel, Kind::Phrase];
+const PLANNED: &[Kind] = &[Kind::ChatPipeline, Kind::TrackedChannel, Kind::Phrase];
 
 impl Reason {
     /// What it means and what to do.
@@ -33,12 +52,13 @@ impl Reason {
                 &Kind::ALL,
                 "Ready=Unknown",
                 "The operator has not looked at the object yet.",
-                "Where it lasts: is the operator running, and does it watch this namespace?",
+                "Where it lasts: is the operator running, and does it watch this namespace? A ChannelDiscovery stays so: \
+                 this version does nothing with it.",
             ),
             Self::Suspended => {
-                row(&Kind::ALL, "Ready=True", "It is suspended by its owner.", "Set spec.suspend to false to go on.")
+                row(PLANNED, "Ready=True", "It is suspended by its owner.", "Set spec.suspend to false to go on.")
             }
-            Self::NoPipeline => stalled(CONTENT, "Ready=False", "The namespace has no ChatPipeline.", "Create one."),
+            Self::NoPipeline => stalled(CONTENT, "The namespace has no ChatPipeline.", "Create one."),
             Self::PipelineSuspended => row(
                 CONTENT,
                 "Ready=False",
@@ -46,12 +66,15 @@ impl Reason {
                 "Set its spec.suspend to false.",
             ),
             Self::Joined => row(CHANNEL, "Ready=True", "The chat is being heard.", ""),
-            Self::Joining => {
-                row(CHANNEL, "Ready=False", "A slot is chosen for the channel, or its JOIN is on its way.", "")
-            }
-            Self::Unheard => row(
+            Self::TooFewSlots => row(
                 CHANNEL,
-                "Ready=False",
+                "Ready=True",
+                "The chat is being heard, by fewer slots than spec.redundancy asks for: there are no more, or they are full.",
+                "Raise the ChatPipeline's ingest.workers or ingest.capacity, or lower spec.redundancy.",
+            ),
+            Self::Joining => reconciling(CHANNEL, "A slot is chosen for the channel, or its JOIN is on its way.", ""),
+            Self::Unheard => reconciling(
+                CHANNEL,
                 "No worker has heard the channel for 60 s.",
                 "See the ChatPipeline: are its ingest workers ready?",
             ),
@@ -93,30 +116,17 @@ impl Reason {
             ),
             Self::DuplicateChannel => stalled(
                 CHANNEL,
-                "Ready=False",
                 "Another TrackedChannel works for this login; the message names it.",
                 "Delete one of them.",
             ),
             Self::NoCapacity => stalled(
                 CHANNEL,
-                "Ready=False",
                 "The slots can hold no more channels.",
-                "Raise the ChatPipeline's ingest.workers, ingest.maxWorkers or ingest.capacity.",
+                "Raise the ChatPipeline's ingest.workers or ingest.capacity.",
             ),
-            Self::Live => row(CHANNEL, "Live=True", "The channel is broadcasting.", ""),
-            Self::Offline => row(CHANNEL, "Live=False", "The channel is not broadcasting.", ""),
-            Self::NoTwitchCredentials => row(
-                &[Kind::TrackedChannel, Kind::ChannelDiscovery],
-                "Live=Unknown, Ready=False",
-                "There are no credentials for Twitch's API.",
-                "Name a Secret with client-id and client-secret in the ChatPipeline's spec.twitch.",
-            ),
-            Self::TwitchUnavailable => row(
-                &[Kind::TrackedChannel, Kind::ChannelDiscovery],
-                "Live=Unknown, Ready=False",
-                "Twitch's API does not answer, or refuses the credentials.",
-                "See the message.",
-            ),
+            Self::NoTwitchCredentials => {
+                row(CHANNEL, "Live=Unknown", "Nothing asks Twitch for broadcasts: this version reads chats alone.", "")
+            }
             Self::Counting => row(PHRASE, "Ready=True", "The phrase counts.", ""),
             Self::NoChannels => row(
                 PHRASE,
@@ -124,31 +134,30 @@ impl Reason {
                 "The phrase would count, but no tracked channel is selected.",
                 "Compare channelSelector or channelFilter with the channels.",
             ),
-            Self::Publishing => row(PHRASE, "Ready=False", "The phrase is on its way to the aggregators.", ""),
+            Self::Publishing => reconciling(PHRASE, "The phrase is on its way to the aggregators.", ""),
             Self::InvalidPattern => stalled(
                 PHRASE,
-                "Ready=False",
                 "The pattern does not compile, or compiles over the size limit; the message has the compiler's words.",
                 "Change spec.pattern.",
             ),
             Self::InvalidChannelFilter => stalled(
                 PHRASE,
-                "Ready=False",
                 "The channel filter does not compile; the message has the compiler's words.",
                 "Change spec.channelFilter.",
             ),
-            Self::Tracking => row(DISCOVERY, "Ready=True", "The ranking is read and its channels are tracked.", ""),
             Self::Running => row(PIPELINE, "Ready=True", "Bus, store and workers work.", ""),
-            Self::Progressing => row(PIPELINE, "Ready=False", "Workers are being made or changed.", ""),
-            Self::WorkersUnavailable => {
-                row(PIPELINE, "Ready=False", "Some workers are not ready.", "See their pods; the message names them.")
-            }
+            Self::Progressing => reconciling(PIPELINE, "Workers are being made or changed.", ""),
+            Self::WorkersUnavailable => row(
+                PIPELINE,
+                "Ready=False",
+                "Some workers are not ready, or the cluster refuses their Deployments or pods.",
+                "See the message: it has the words of the worker, the pod or the API server.",
+            ),
             Self::DuplicatePipeline => {
-                stalled(PIPELINE, "Ready=False", "An older ChatPipeline of the namespace works.", "Delete one of them.")
+                stalled(PIPELINE, "An older ChatPipeline of the namespace works.", "Delete one of them.")
             }
             Self::UnknownBus => stalled(
                 PIPELINE,
-                "Ready=False",
                 "The operator's configuration has no bus of this name.",
                 "Correct spec.bus.name, or have the bus configured.",
             ),
@@ -156,20 +165,21 @@ impl Reason {
             Self::BusRefused => row(
                 PIPELINE,
                 "Ready=False",
-                "The bus refuses the workers' credentials or permissions.",
-                "Correct the Secret of spec.bus.secretRef.",
+                "The bus refuses the credentials or permissions of the workers or of the operator.",
+                "A worker, which the message names, logs in with the Secret of spec.bus.secretRef; the operator with that of \
+                 buses.<name>.secretName in its chart. Correct that one.",
             ),
             Self::StoreUnavailable => row(
                 PIPELINE,
                 "Ready=False",
-                "The database does not answer. What is read waits on the bus.",
+                "The database does not answer, or cannot do what the aggregators ask. What is read waits on the bus.",
                 "See the Postgres server.",
             ),
             Self::StoreRefused => row(
                 PIPELINE,
                 "Ready=False",
-                "The database refuses the workers, or is too old.",
-                "Correct the Secret of spec.store.secretRef.",
+                "The database refuses the aggregators, or is too old or of a newer version of Clamor.",
+                "Correct the Secret of spec.store.secretRef, or what the message names.",
             ),
             Self::SecretMissing => row(
                 PIPELINE,
@@ -185,31 +195,29 @@ impl Reason {
             ),
             Self::ShardMismatch => stalled(
                 PIPELINE,
-                "Ready=False",
-                "The streams or the database were made for another number of shards. Nothing is started.",
+                "The streams or the database were made for another number of shards. On such streams no worker is started; into such a \
+                 database nothing is counted.",
                 "Use the number in the message, or another bus and store.",
             ),
             Self::OwnerMismatch => stalled(
                 PIPELINE,
-                "Ready=False",
-                "The streams or the database belong to another pipeline. Nothing is started.",
-                "Use another bus and store, or another name.",
+                "The streams belong to another pipeline. No worker is started.",
+                "Use another bus, or another name.",
             ),
         }
     }
 }
 
 const fn row(kinds: &'static [Kind], condition: &'static str, means: &'static str, remedy: &'static str) -> Meaning {
-    Meaning { kinds, condition, stalled: false, means, remedy }
+    Meaning { kinds, condition, course: Course::Settled, means, remedy }
 }
 
-const fn stalled(
-    kinds: &'static [Kind],
-    condition: &'static str,
-    means: &'static str,
-    remedy: &'static str,
-) -> Meaning {
-    Meaning { kinds, condition, stalled: true, means, remedy }
+const fn reconciling(kinds: &'static [Kind], means: &'static str, remedy: &'static str) -> Meaning {
+    Meaning { kinds, condition: "Ready=False", course: Course::Reconciling, means, remedy }
+}
+
+const fn stalled(kinds: &'static [Kind], means: &'static str, remedy: &'static str) -> Meaning {
+    Meaning { kinds, condition: "Ready=False", course: Course::Stalled, means, remedy }
 }
 
 /// The list as a page of Markdown.
@@ -221,13 +229,20 @@ pub fn markdown() -> String {
          `Ready` says whether an object does what its spec says; `Reconciling` and `Stalled` follow kstatus and are there \
          only while they are True. `Joined` and `Live` are a TrackedChannel's. `Ready=False` without `Stalled` needs no \
          change of the object: it becomes ready by itself once its cause is gone.\n\n\
-         | reason | kinds | condition | stalled | what it means | what to do |\n|---|---|---|---|---|---|\n",
+         | reason | kinds | condition | Reconciling | Stalled | what it means | what to do |\n\
+         |---|---|---|---|---|---|---|\n",
     );
     for reason in Reason::ALL {
-        let Meaning { kinds, condition, stalled, means, remedy } = reason.meaning();
+        let Meaning { kinds, condition, course, means, remedy } = reason.meaning();
         let kinds = kinds.iter().map(|kind| kind.name()).collect::<Vec<_>>().join(", ");
-        let stalled = if stalled { "yes" } else { "" };
-        page.push_str(&format!("| `{reason}` | {kinds} | {condition} | {stalled} | {means} | {remedy} |\n"));
+        let (reconciling, stalled) = match course {
+            Course::Settled => ("", ""),
+            Course::Reconciling => ("True", ""),
+            Course::Stalled => ("", "True"),
+        };
+        page.push_str(&format!(
+            "| `{reason}` | {kinds} | {condition} | {reconciling} | {stalled} | {means} | {remedy} |\n"
+        ));
     }
     page
 }
@@ -241,7 +256,7 @@ mod tests {
         for reason in Reason::ALL {
             let meaning = reason.meaning();
             assert!(!meaning.kinds.is_empty() && !meaning.means.is_empty(), "{reason}");
-            assert!(!meaning.stalled || !meaning.remedy.is_empty(), "{reason}");
+            assert!(meaning.course != Course::Stalled || !meaning.remedy.is_empty(), "{reason}");
         }
     }
 }

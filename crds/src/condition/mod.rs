@@ -6,7 +6,7 @@
 mod meaning;
 mod reason;
 
-pub use meaning::{Meaning, markdown};
+pub use meaning::{Course, Meaning, markdown};
 pub use reason::Reason;
 
 use schemars::{Schema, SchemaGenerator, json_schema};

@@ -15,6 +15,8 @@ pub enum Reason {
     PipelineSuspended,
     /// The channel is heard.
     Joined,
+    /// The channel is heard, by fewer slots than asked for.
+    TooFewSlots,
     /// A slot is chosen or the JOIN is on its way.
     Joining,
     /// Not heard for 60 s.
@@ -35,14 +37,8 @@ pub enum Reason {
     DuplicateChannel,
     /// The slots are full.
     NoCapacity,
-    /// The channel is broadcasting.
-    Live,
-    /// It is not.
-    Offline,
     /// There are no API credentials to ask with.
     NoTwitchCredentials,
-    /// Twitch's API does not answer.
-    TwitchUnavailable,
     /// The phrase counts.
     Counting,
     /// The phrase counts, in no channel so far.
@@ -53,8 +49,6 @@ pub enum Reason {
     InvalidPattern,
     /// The channel filter does not compile.
     InvalidChannelFilter,
-    /// The discovery tracks.
-    Tracking,
     /// The pipeline works.
     Running,
     /// Workers are being made or changed.
@@ -85,12 +79,13 @@ pub enum Reason {
 
 impl Reason {
     /// All reasons.
-    pub const ALL: [Self; 38] = [
+    pub const ALL: [Self; 35] = [
         Self::Pending,
         Self::Suspended,
         Self::NoPipeline,
         Self::PipelineSuspended,
         Self::Joined,
+        Self::TooFewSlots,
         Self::Joining,
         Self::Unheard,
         Self::Unanswered,
@@ -101,16 +96,12 @@ impl Reason {
         Self::LimitReached,
         Self::DuplicateChannel,
         Self::NoCapacity,
-        Self::Live,
-        Self::Offline,
         Self::NoTwitchCredentials,
-        Self::TwitchUnavailable,
         Self::Counting,
         Self::NoChannels,
         Self::Publishing,
         Self::InvalidPattern,
         Self::InvalidChannelFilter,
-        Self::Tracking,
         Self::Running,
         Self::Progressing,
         Self::WorkersUnavailable,
@@ -135,6 +126,7 @@ impl Reason {
             Self::NoPipeline => "NoPipeline",
             Self::PipelineSuspended => "PipelineSuspended",
             Self::Joined => "Joined",
+            Self::TooFewSlots => "TooFewSlots",
             Self::Joining => "Joining",
             Self::Unheard => "Unheard",
             Self::Unanswered => "Unanswered",
@@ -145,16 +137,12 @@ impl Reason {
             Self::LimitReached => "LimitReached",
             Self::DuplicateChannel => "DuplicateChannel",
             Self::NoCapacity => "NoCapacity",
-            Self::Live => "Live",
-            Self::Offline => "Offline",
             Self::NoTwitchCredentials => "NoTwitchCredentials",
-            Self::TwitchUnavailable => "TwitchUnavailable",
             Self::Counting => "Counting",
             Self::NoChannels => "NoChannels",
             Self::Publishing => "Publishing",
             Self::InvalidPattern => "InvalidPattern",
             Self::InvalidChannelFilter => "InvalidChannelFilter",
-            Self::Tracking => "Tracking",
             Self::Running => "Running",
             Self::Progressing => "Progressing",
             Self::WorkersUnavailable => "WorkersUnavailable",

@@ -210,6 +210,7 @@ impl Caches {
             phrases: phrases.into_iter().map(judge).collect(),
             deployments: self.deployments.of(namespace),
             pods: self.pods.of(namespace).iter().map(|pod| pod_view(pod)).collect(),
+            refused: BTreeMap::new(),
         }
     }
 }

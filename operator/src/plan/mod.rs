@@ -43,6 +43,8 @@ pub struct Objects {
     pub deployments: Vec<Arc<Deployment>>,
     /// The pipeline's pods.
     pub pods: Vec<PodView>,
+    /// Deployments that the API server refused when they were written last, and its words.
+    pub refused: BTreeMap<String, String>,
 }
 
 /// Objects that do not decode and never did since this process began.

@@ -42,6 +42,13 @@ pub fn shared_slot(pipeline: &str, number: i32) -> String {
     format!("{pipeline}-ingest-{number}")
 }
 
+/// Whether a slot of the pipeline is one that channels share.
+#[must_use]
+pub fn is_shared_slot(pipeline: &str, slot: &str) -> bool {
+    let rest = slot.strip_prefix(pipeline).and_then(|rest| rest.strip_prefix("-ingest-"));
+    rest.is_some_and(|rest| rest.bytes().all(|byte| byte.is_ascii_digit()))
+}
+
 /// A slot of one channel; `copy` counts from 0 to its redundancy less 1.
 #[must_use]
 pub fn own_slot(pipeline: &str, login: &str, copy: usize) -> String {

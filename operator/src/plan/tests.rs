@@ -2,8 +2,9 @@ use super::*;
 use crate::config::Config;
 use clamor_bus::assignment::{AssignedChannel, Assignment};
 use clamor_bus::report::{ChannelReport, ChannelState, Report};
+use clamor_crds::tracked_channel::ChannelSlot;
 use clamor_crds::tracked_channel::Isolation;
-use clamor_crds::{ChatPipelineSpec, TrackedChannelSpec};
+use clamor_crds::{ChatPipelineSpec, TrackedChannelSpec, TrackedChannelStatus};
 use clamor_planner::plan::Seen;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use k8s_openapi::jiff::Timestamp;
@@ -111,18 +112,75 @@ fn of_two_channels_for_a_login_the_persons_works_and_then_the_older() {
     assert_eq!(reason(&wanted, "found"), Some(Reason::DuplicateChannel));
 }
 
+/// With its place in these slots, as its status tells.
+fn placed(mut channel: TrackedChannel, slots: &[&str]) -> TrackedChannel {
+    let slots = slots.iter().map(|name| ChannelSlot { name: (*name).to_owned(), state: "Joined".to_owned() });
+    channel.status = Some(TrackedChannelStatus { slots: slots.collect(), ..TrackedChannelStatus::default() });
+    channel
+}
+
+fn redundant(name: &str, redundancy: u8, age_s: i64) -> TrackedChannel {
+    let mut channel = channel(name, name, age_s);
+    channel.spec.redundancy = redundancy;
+    channel
+}
+
+fn copies(wanted: &Wanted) -> BTreeMap<String, usize> {
+    wanted.desired.active().map(|(login, channel)| (login.clone(), channel.redundancy)).collect()
+}
+
 #[test]
 fn what_the_slots_cannot_hold_is_refused_by_age_and_a_dedicated_channel_takes_no_room() {
     let mut own = channel("own", "own", 1);
     own.spec.isolation = Isolation::Dedicated;
-    let mut two = channel("two", "two", 8);
-    two.spec.redundancy = 2;
-    let objects = world(1, vec![channel("one", "one", 9), two, channel("late", "late", 2), own]);
+    let all =
+        vec![redundant("one", 2, 9), redundant("two", 2, 8), redundant("three", 2, 7), channel("late", "late", 2), own];
+    let objects = world(2, all);
     let wanted = wanted(&objects, &config());
-    assert_eq!(["one", "two", "own"].map(|name| reason(&wanted, name)), [None; 3]);
+    assert_eq!(["one", "two", "three", "own"].map(|name| reason(&wanted, name)), [None; 4]);
     assert_eq!(reason(&wanted, "late"), Some(Reason::NoCapacity));
-    assert_eq!(wanted.slots.len(), 2);
+    assert_eq!(wanted.slots.len(), 3);
     assert_eq!(wanted.desired.channels["own"].own_slots.iter().next(), wanted.slots.iter().find(|s| s.contains("own")));
+}
+
+#[test]
+fn a_channel_takes_no_more_room_than_there_are_slots_to_hear_it() {
+    let objects = world(1, vec![redundant("one", 3, 9), redundant("two", 2, 8), channel("three", "three", 7)]);
+    let wanted = wanted(&objects, &config());
+    assert_eq!(copies(&wanted), ["one", "three", "two"].map(|name| (name.to_owned(), 1)).into());
+    assert_eq!(wanted.channels.iter().map(|channel| channel.copies).collect::<Vec<_>>(), [1, 1, 1]);
+}
+
+#[test]
+fn a_channel_that_asks_for_more_copies_takes_no_others_place() {
+    let (zero, both) = (["main-ingest-0"], ["main-ingest-0", "main-ingest-1"]);
+    let young = |age| ["b", "c", "d", "e"].map(|name| placed(channel(name, name, age), &zero));
+    // Six copies fit, and one is left for what the oldest asks for.
+    let all = [vec![placed(redundant("a", 3, 9), &zero)], young(5).into()].concat();
+    let wanted_now = wanted(&world(2, all), &config());
+    assert_eq!(wanted_now.channels[0].copies, 2);
+    assert_eq!(copies(&wanted_now).values().sum::<usize>(), 6);
+    // None is left; and what comes new takes no second copy that another has.
+    let full = [vec![placed(redundant("a", 2, 9), &both)], young(5).into()].concat();
+    let more = [full, vec![redundant("z", 1, 99)]].concat();
+    let wanted_now = wanted(&world(2, more), &config());
+    assert_eq!(reason(&wanted_now, "z"), Some(Reason::NoCapacity));
+    assert_eq!(copies(&wanted_now)["a"], 2);
+    // A slot of its own is no place among the others.
+    let own = placed(channel("own", "own", 1), &[names::own_slot("main", "own", 0).as_str()]);
+    let full = ["b", "c", "d"].map(|name| placed(channel(name, name, 0), &zero));
+    let wanted_now = wanted(&world(1, [full.into(), vec![own]].concat()), &config());
+    assert_eq!(reason(&wanted_now, "own"), Some(Reason::NoCapacity));
+}
+
+#[test]
+fn where_nobody_says_how_many_workers_share_the_channels_it_is_the_fewest_that_scaling_may_choose() {
+    for (ingest, slots) in [(json!({}), 1), (json!({"minWorkers": 3}), 3), (json!({"workers": 2, "minWorkers": 3}), 2)]
+    {
+        let objects =
+            Objects { pipelines: vec![pipeline("main", 10, &json!({"ingest": ingest}))], ..world(1, Vec::new()) };
+        assert_eq!(wanted(&objects, &config()).slots.len(), slots);
+    }
 }
 
 #[test]

@@ -6,6 +6,7 @@
 use super::names;
 use super::{Objects, Refused, age};
 use crate::config::Config;
+use clamor_bus::set::{PhraseSet, PhraseSpec};
 use clamor_crds::condition::Reason;
 use clamor_crds::tracked_channel::Isolation;
 use clamor_crds::{ChatPipeline, Phrase, TrackedChannel};
@@ -43,6 +44,8 @@ pub struct Channel {
     pub object: Arc<TrackedChannel>,
     /// How it stands.
     pub standing: Standing,
+    /// How many slots are to hear it: fewer than it asks for where there are no more, or no room in them.
+    pub copies: usize,
 }
 
 /// How an object stands by the objects alone.
@@ -63,6 +66,8 @@ pub struct PhraseWish {
     pub object: Arc<Phrase>,
     /// How it stands.
     pub standing: Standing,
+    /// What the aggregators are told of it; none: nothing.
+    pub spec: Option<PhraseSpec>,
     /// In how many channels it would count.
     pub channels: i64,
 }
@@ -80,7 +85,8 @@ pub fn wanted(objects: &Objects, config: &Config) -> Wanted {
 
     let (shared_count, room) = pipeline.as_deref().map_or((0, 0), capacity);
     let shared: BTreeSet<String> = (0..shared_count).map(|number| names::shared_slot(&name, number)).collect();
-    let (channels, desired_channels) = channels(objects, without.as_ref(), &name, room);
+    let (mut channels, mut desired_channels) = channels(objects, without.as_ref(), &name);
+    share(&name, shared.len(), room, &mut channels, &mut desired_channels);
     let own =
         desired_channels.values().filter(|channel| !channel.suspended).flat_map(|channel| channel.own_slots.clone());
     let slots = shared.iter().cloned().chain(own).collect();
@@ -95,13 +101,13 @@ pub fn wanted(objects: &Objects, config: &Config) -> Wanted {
 }
 
 /// How many slots share the channels, and how many copies of channels they have room for.
-fn capacity(pipeline: &ChatPipeline) -> (i32, u64) {
+fn capacity(pipeline: &ChatPipeline) -> (i32, usize) {
     if pipeline.spec.suspend {
         return (0, 0);
     }
     let ingest = &pipeline.spec.ingest;
-    let slots = ingest.workers.unwrap_or(1).max(1);
-    (slots, u64::from(slots.unsigned_abs()) * u64::from(ingest.capacity.channels))
+    let slots = ingest.workers.unwrap_or(ingest.min_workers).max(1);
+    (slots, slots.unsigned_abs() as usize * ingest.capacity.channels as usize)
 }
 
 fn refused(pipeline: &ChatPipeline, config: &Config) -> Option<Refused> {
@@ -131,12 +137,10 @@ fn channels(
     objects: &Objects,
     without: Option<&(Reason, String)>,
     pipeline: &str,
-    room: u64,
 ) -> (Vec<Channel>, BTreeMap<String, DesiredChannel>) {
     let mut sorted = objects.channels.clone();
     sorted.sort_by(|a, b| is_discovered(a).cmp(&is_discovered(b)).then_with(|| age(a.meta()).cmp(&age(b.meta()))));
     let mut desired: BTreeMap<String, DesiredChannel> = BTreeMap::new();
-    let mut left = room;
     let mut channels = Vec::with_capacity(sorted.len());
     for object in sorted {
         let login = &object.spec.channel;
@@ -145,30 +149,64 @@ fn channels(
             Standing::Refused(Reason::DuplicateChannel, message)
         } else {
             let mut channel = wish::channel(&object);
-            let standing = if channel.suspended {
-                Standing::Suspended
-            } else if let Some((reason, message)) = without {
-                Standing::Refused(*reason, message.clone())
-            } else if object.spec.isolation == Isolation::Dedicated {
+            if object.spec.isolation == Isolation::Dedicated {
                 channel.own_slots =
                     (0..channel.redundancy).map(|copy| names::own_slot(pipeline, login, copy)).collect();
-                Standing::Wanted
-            } else if let Some(rest) = left.checked_sub(channel.redundancy as u64) {
-                left = rest;
-                Standing::Wanted
-            } else {
-                Standing::Refused(Reason::NoCapacity, no_room(pipeline, room))
+            }
+            let standing = match without {
+                _ if channel.suspended => Standing::Suspended,
+                Some((reason, message)) => Standing::Refused(*reason, message.clone()),
+                None => Standing::Wanted,
             };
             channel.suspended = standing != Standing::Wanted;
             desired.insert(login.clone(), channel);
             standing
         };
-        channels.push(Channel { object, standing });
+        let copies = usize::from(object.spec.redundancy);
+        channels.push(Channel { object, standing, copies });
     }
     (channels, desired)
 }
 
-fn no_room(pipeline: &str, room: u64) -> String {
+/// Gives the channels that share slots their copies, as far as there is room: first those that they have, the older before
+/// the younger, and then what they ask for beyond that. So one that asks for more takes no other's place.
+fn share(
+    pipeline: &str,
+    slots: usize,
+    room: usize,
+    channels: &mut [Channel],
+    desired: &mut BTreeMap<String, DesiredChannel>,
+) {
+    let is_shared =
+        |channel: &Channel| channel.standing == Standing::Wanted && channel.object.spec.isolation == Isolation::Shared;
+    let mut shared: Vec<&mut Channel> = channels.iter_mut().filter(|channel| is_shared(channel)).collect();
+    shared.iter_mut().for_each(|channel| channel.copies = 0);
+    let mut left = room;
+    for at_most in [copies_now, |_: &TrackedChannel, _: &str| usize::MAX] {
+        for channel in &mut shared {
+            let asked = usize::from(channel.object.spec.redundancy).min(slots).min(at_most(&channel.object, pipeline));
+            let more = asked.saturating_sub(channel.copies).min(left);
+            channel.copies += more;
+            left -= more;
+        }
+    }
+    for channel in shared {
+        let Some(wish) = desired.get_mut(&channel.object.spec.channel) else { continue };
+        wish.redundancy = channel.copies.max(1);
+        if channel.copies == 0 {
+            channel.standing = Standing::Refused(Reason::NoCapacity, no_room(pipeline, room));
+            wish.suspended = true;
+        }
+    }
+}
+
+/// In how many shared slots a channel has its place, as its status tells: what was given before is nowhere else.
+fn copies_now(channel: &TrackedChannel, pipeline: &str) -> usize {
+    let slots = channel.status.iter().flat_map(|status| &status.slots);
+    slots.filter(|slot| names::is_shared_slot(pipeline, &slot.name)).count()
+}
+
+fn no_room(pipeline: &str, room: usize) -> String {
     format!(
         "the slots of ChatPipeline {pipeline} hold {room} channels, counted by their redundancy, and are full: raise its \
          spec.ingest.workers or spec.ingest.capacity.channels"
@@ -179,13 +217,13 @@ fn phrases(
     objects: &Objects,
     without: Option<&(Reason, String)>,
     channels: &BTreeMap<String, DesiredChannel>,
-) -> (Vec<PhraseWish>, clamor_bus::set::PhraseSet) {
+) -> (Vec<PhraseWish>, PhraseSet) {
     let mut sorted = objects.phrases.clone();
     sorted.sort_by_key(|phrase| phrase.object.name_any());
-    let mut set = clamor_bus::set::PhraseSet::default();
+    let mut set = PhraseSet::default();
     let mut phrases = Vec::with_capacity(sorted.len());
     for super::Judged { object, wish } in sorted {
-        let mut counted = 0;
+        let (mut counted, mut spec) = (0, None);
         let standing = match (wish, without) {
             (Err(refused), _) => {
                 let reason = match refused {
@@ -199,11 +237,12 @@ fn phrases(
             (Ok(Some((phrase, selection))), None) => {
                 let active = channels.iter().filter(|(_, channel)| !channel.suspended);
                 counted = active.filter(|(login, channel)| selection.includes(login, &channel.labels)).count();
-                set.phrases.push(phrase);
+                set.phrases.push(phrase.clone());
+                spec = Some(phrase);
                 Standing::Wanted
             }
         };
-        phrases.push(PhraseWish { object, standing, channels: i64::try_from(counted).unwrap_or(i64::MAX) });
+        phrases.push(PhraseWish { object, standing, spec, channels: i64::try_from(counted).unwrap_or(i64::MAX) });
     }
     (phrases, set)
 }

@@ -8,7 +8,7 @@ use clamor_crds::tracked_channel::{ChannelSlot, TrackedChannelStatus};
 use clamor_planner::control::View;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use std::collections::BTreeMap;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 /// A channel that is not heard keeps its `Ready` for so long: workers are replaced within that.
 const UNHEARD: Duration = Duration::from_secs(60);
@@ -78,15 +78,14 @@ impl Said<'_> {
     }
 }
 
-/// Its status now. `view` is absent while the planner has no word from the bus; `last_heard` is when an instance last
-/// heard the channel, as far as this process knows. None: what it says stays.
+/// Its status now. `view` is absent while the planner has no word from the bus; `unheard` is for how long no instance has
+/// heard the channel, and the bus could tell. None: what it says stays.
 #[must_use]
 pub fn channel(
     channel: &Channel,
     view: Option<(&View, &Heard<'_>)>,
-    last_heard: Option<Instant>,
+    unheard: Duration,
     now: &Time,
-    at: Instant,
 ) -> Option<TrackedChannelStatus> {
     let before = channel.object.status.clone().unwrap_or_default();
     let login = channel.object.spec.channel.as_str();
@@ -100,8 +99,8 @@ pub fn channel(
         messages_per_minute: None,
     };
     let verdict = match &channel.standing {
-        Standing::Suspended => Verdict::ready(Reason::Suspended, "spec.suspend is true"),
-        Standing::Refused(reason, message) => Verdict::refused(*reason, message),
+        Standing::Suspended => Verdict::new(Reason::Suspended, "spec.suspend is true"),
+        Standing::Refused(reason, message) => Verdict::new(*reason, message),
         Standing::Wanted => {
             let (view, heard) = view?;
             let nothing = Said::default();
@@ -112,10 +111,10 @@ pub fn channel(
             status.slot_names = (!status.slots.is_empty())
                 .then(|| status.slots.iter().map(|slot| slot.name.as_str()).collect::<Vec<_>>().join(","));
             let was_ready = super::ready_reason(&before.conditions);
-            read(said, was_ready, last_heard.map(|heard| at.saturating_duration_since(heard)))
+            read(said, was_ready, unheard, channel)
         }
     };
-    let joined = match (verdict.reason, verdict.ready) {
+    let joined = match (verdict.reason, verdict.ready()) {
         (Reason::Suspended, _) | (_, "False") => "False",
         (_, ready) => ready,
     };
@@ -128,10 +127,10 @@ pub fn channel(
     Some(status)
 }
 
-/// Of a channel that is to be read. `unheard` is for how long nobody has heard it; none: nobody ever did.
-fn read(said: &Said<'_>, was_ready: &str, unheard: Option<Duration>) -> Verdict {
+/// Of a channel that is to be read.
+fn read(said: &Said<'_>, was_ready: &str, unheard: Duration, channel: &Channel) -> Verdict {
     if said.is_joined() {
-        return Verdict::ready(Reason::Joined, "the chat is heard");
+        return heard(channel);
     }
     if let Some(state) = said.refusal() {
         let reason = match state {
@@ -144,16 +143,30 @@ fn read(said: &Said<'_>, was_ready: &str, unheard: Option<Duration>) -> Verdict 
                 Reason::Unanswered
             }
         };
-        return Verdict::refused(reason, reason.meaning().means);
+        return Verdict::new(reason, reason.meaning().means);
     }
-    let was_heard = [Reason::Joined.name(), Reason::Unheard.name()].contains(&was_ready);
-    match unheard {
-        Some(unheard) if unheard < UNHEARD && was_ready == Reason::Joined.name() => {
-            Verdict::ready(Reason::Joined, "the chat is heard")
-        }
-        _ if was_heard => Verdict::reconciling(Reason::Unheard, "no worker has heard the channel for 60 s"),
-        _ => Verdict::reconciling(Reason::Joining, "a slot is chosen, or the JOIN is on its way"),
+    let was = |reason: Reason| was_ready == reason.name();
+    let was_heard = was(Reason::Joined) || was(Reason::TooFewSlots);
+    if was_heard && unheard < UNHEARD {
+        return heard(channel);
     }
+    if was_heard || was(Reason::Unheard) {
+        return Verdict::new(Reason::Unheard, "no worker has heard the channel for 60 s");
+    }
+    Verdict::new(Reason::Joining, "a slot is chosen, or the JOIN is on its way")
+}
+
+/// Of a channel that is heard.
+fn heard(channel: &Channel) -> Verdict {
+    let (copies, asked) = (channel.copies, usize::from(channel.object.spec.redundancy));
+    if copies >= asked {
+        return Verdict::new(Reason::Joined, "the chat is heard");
+    }
+    let message = format!(
+        "the chat is heard by {copies} of the {asked} slots that spec.redundancy asks for: the ChatPipeline has no more, or \
+         no room in them (spec.ingest.workers, spec.ingest.capacity.channels)"
+    );
+    Verdict::new(Reason::TooFewSlots, message)
 }
 
 fn slots(placed: Option<&Vec<String>>, said: &Said<'_>) -> Vec<ChannelSlot> {
@@ -167,6 +180,19 @@ fn slots(placed: Option<&Vec<String>>, said: &Said<'_>) -> Vec<ChannelSlot> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::sync::Arc;
+
+    /// What becomes of a channel of redundancy 2.
+    fn read(said: &Said<'_>, was_ready: &str, unheard: Duration) -> Verdict {
+        read_by(2, said, was_ready, unheard)
+    }
+
+    fn read_by(copies: usize, said: &Said<'_>, was_ready: &str, unheard: Duration) -> Verdict {
+        let mut object = clamor_crds::TrackedChannel::new("one", clamor_crds::TrackedChannelSpec::of("one"));
+        object.spec.redundancy = 2;
+        let channel = Channel { object: Arc::new(object), standing: Standing::Wanted, copies };
+        super::read(said, was_ready, unheard, &channel)
+    }
 
     fn said(states: &[(&'static str, ChannelState)]) -> Said<'static> {
         Said { slots: states.iter().copied().collect(), ..Said::default() }
@@ -174,8 +200,8 @@ mod tests {
 
     #[test]
     fn one_slot_that_hears_is_enough() {
-        let verdict = read(&said(&[("a", ChannelState::Banned), ("b", ChannelState::Joined)]), "", None);
-        assert_eq!((verdict.ready, verdict.reason), ("True", Reason::Joined));
+        let verdict = read(&said(&[("a", ChannelState::Banned), ("b", ChannelState::Joined)]), "", Duration::ZERO);
+        assert_eq!((verdict.ready(), verdict.reason), ("True", Reason::Joined));
     }
 
     #[test]
@@ -186,10 +212,10 @@ mod tests {
             (ChannelState::NotFound, Reason::NotFound),
             (ChannelState::Unanswered, Reason::Unanswered),
         ] {
-            let verdict = read(&said(&[("a", state)]), "Joined", Some(Duration::ZERO));
+            let verdict = read(&said(&[("a", state)]), "Joined", Duration::ZERO);
             assert_eq!(
-                (verdict.ready, verdict.reason, verdict.course),
-                ("False", reason, super::super::Course::Settled)
+                (verdict.ready(), verdict.reason, verdict.reason.meaning().course),
+                ("False", reason, clamor_crds::condition::Course::Settled)
             );
         }
     }
@@ -197,9 +223,21 @@ mod tests {
     #[test]
     fn ready_falls_only_after_a_minute_unheard() {
         let said = said(&[("a", ChannelState::Joining)]);
-        assert_eq!(read(&said, "Joining", None).reason, Reason::Joining);
-        assert_eq!(read(&said, "Joined", Some(Duration::from_secs(59))).ready, "True");
-        assert_eq!(read(&said, "Joined", Some(Duration::from_secs(60))).reason, Reason::Unheard);
-        assert_eq!(read(&said, "Unheard", Some(Duration::from_secs(90))).reason, Reason::Unheard);
+        assert_eq!(read(&said, "Joining", Duration::from_secs(90)).reason, Reason::Joining);
+        assert_eq!(read(&said, "Joined", Duration::from_secs(59)).ready(), "True");
+        assert_eq!(read(&said, "Joined", Duration::from_secs(60)).reason, Reason::Unheard);
+        assert_eq!(read(&said, "Unheard", Duration::from_secs(90)).reason, Reason::Unheard);
+    }
+
+    #[test]
+    fn a_channel_that_fewer_slots_hear_than_it_asks_for_is_ready_and_says_so() {
+        let joined = said(&[("a", ChannelState::Joined)]);
+        let verdict = read_by(1, &joined, "Joining", Duration::ZERO);
+        assert_eq!((verdict.ready(), verdict.reason), ("True", Reason::TooFewSlots));
+        assert!(verdict.message.contains("1 of the 2 slots"), "{}", verdict.message);
+        let joining = said(&[("a", ChannelState::Joining)]);
+        let silent = |s| read_by(1, &joining, "TooFewSlots", Duration::from_secs(s)).reason;
+        assert_eq!([silent(59), silent(60)], [Reason::TooFewSlots, Reason::Unheard]);
+        assert_eq!(read_by(2, &joined, "TooFewSlots", Duration::ZERO).reason, Reason::Joined);
     }
 }

@@ -8,51 +8,30 @@
 mod channel;
 mod phrase;
 mod pipeline;
+mod silence;
 
 pub use channel::{Heard, channel};
 pub use phrase::phrase;
 pub use pipeline::{idle, pipeline};
+pub use silence::Silence;
 
-use clamor_crds::condition::{READY, RECONCILING, Reason, STALLED};
+use clamor_crds::condition::{Course, READY, RECONCILING, Reason, STALLED};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 
-/// What an object's conditions say together.
+/// What an object's conditions say together: what the documented list has for the reason.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Verdict {
-    ready: &'static str,
     reason: Reason,
     message: String,
-    course: Course,
-}
-
-/// Whether something is still to happen.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Course {
-    /// Nothing is under way.
-    Settled,
-    /// The operator or a worker is at it.
-    Reconciling,
-    /// Somebody has to change something.
-    Stalled,
 }
 
 impl Verdict {
-    fn ready(reason: Reason, message: impl Into<String>) -> Self {
-        Self { ready: "True", reason, message: message.into(), course: Course::Settled }
+    fn new(reason: Reason, message: impl Into<String>) -> Self {
+        Self { reason, message: message.into() }
     }
 
-    fn not_ready(reason: Reason, message: impl Into<String>) -> Self {
-        Self { ready: "False", reason, message: message.into(), course: Course::Settled }
-    }
-
-    fn reconciling(reason: Reason, message: impl Into<String>) -> Self {
-        Self { course: Course::Reconciling, ..Self::not_ready(reason, message) }
-    }
-
-    /// Refused by somebody's decision: stalled where the documented list says so.
-    fn refused(reason: Reason, message: impl Into<String>) -> Self {
-        let course = if reason.meaning().stalled { Course::Stalled } else { Course::Settled };
-        Self { course, ..Self::not_ready(reason, message) }
+    fn ready(&self) -> &'static str {
+        self.reason.meaning().ready().unwrap_or("Unknown")
     }
 
     /// The conditions, beside `more` of (type, status, reason, message).
@@ -63,8 +42,8 @@ impl Verdict {
         now: &Time,
         more: &[(&'static str, &'static str, Reason, &str)],
     ) -> Vec<Condition> {
-        let mut said = vec![(READY, self.ready, self.reason, self.message.as_str())];
-        match self.course {
+        let mut said = vec![(READY, self.ready(), self.reason, self.message.as_str())];
+        match self.reason.meaning().course {
             Course::Settled => {}
             Course::Reconciling => said.push((RECONCILING, "True", self.reason, self.message.as_str())),
             Course::Stalled => said.push((STALLED, "True", self.reason, self.message.as_str())),

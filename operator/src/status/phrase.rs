@@ -6,7 +6,6 @@ use clamor_crds::condition::Reason;
 use clamor_crds::phrase::PhraseStatus;
 use clamor_planner::control::View;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
-use kube::ResourceExt as _;
 
 /// Its status now; none: what it says stays.
 #[must_use]
@@ -20,19 +19,19 @@ pub fn phrase(phrase: &PhraseWish, view: Option<&View>, now: &Time) -> Option<Ph
         since: None,
     };
     let verdict = match &phrase.standing {
-        Standing::Suspended => Verdict::ready(Reason::Suspended, "spec.suspend is true"),
-        Standing::Refused(reason, message) => Verdict::refused(*reason, message),
+        Standing::Suspended => Verdict::new(Reason::Suspended, "spec.suspend is true"),
+        Standing::Refused(reason, message) => Verdict::new(*reason, message),
         Standing::Wanted => {
             status.channels = Some(phrase.channels);
             if is_in_force(phrase, view?) {
                 let same = before.observed_generation == phrase.object.metadata.generation;
                 status.since = before.since.clone().filter(|_| same).or_else(|| Some(now.clone()));
                 match phrase.channels {
-                    0 => Verdict::ready(Reason::NoChannels, "no tracked channel is selected"),
-                    channels => Verdict::ready(Reason::Counting, format!("it counts in {channels} channels")),
+                    0 => Verdict::new(Reason::NoChannels, "no tracked channel is selected"),
+                    channels => Verdict::new(Reason::Counting, format!("it counts in {channels} channels")),
                 }
             } else {
-                Verdict::reconciling(Reason::Publishing, "its directive is on its way")
+                Verdict::new(Reason::Publishing, "its directive is on its way")
             }
         }
     };
@@ -40,16 +39,8 @@ pub fn phrase(phrase: &PhraseWish, view: Option<&View>, now: &Time) -> Option<Ph
     Some(status)
 }
 
-/// Whether the pattern as it stands is in every shard's stream.
+/// Whether what it asks for now is in every shard's stream.
 fn is_in_force(phrase: &PhraseWish, view: &View) -> bool {
-    let Some(desired) = &view.in_force else { return false };
-    let name = phrase.object.name_any();
-    let spec = &phrase.object.spec;
-    desired.phrases.phrases.iter().any(|found| {
-        found.name == name
-            && found.pattern == spec.pattern
-            && found.case_sensitive == spec.case_sensitive
-            && found.log_messages == spec.log_messages
-            && found.channels.login_pattern == spec.channel_filter
-    })
+    let in_force = view.in_force.as_ref().map(|desired| &desired.phrases.phrases);
+    in_force.zip(phrase.spec.as_ref()).is_some_and(|(phrases, spec)| phrases.contains(spec))
 }

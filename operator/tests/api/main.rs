@@ -12,6 +12,9 @@ mod permissions;
 mod pipelines;
 mod planners;
 mod retire;
+#[path = "../states/mod.rs"]
+mod states;
+mod troubles;
 mod unreadable;
 mod waits;
 mod world;

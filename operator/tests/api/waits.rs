@@ -1,40 +1,26 @@
 //! `kubectl wait` on an object in each documented state: it ends where the list says that the state is reached.
 //!
-//! What the operator writes in each state is held to the same list by the tests of its statuses.
+//! The statuses are those that the operator's own functions write.
 
+use crate::states::{State, states};
 use crate::world::{PIPELINE, channel};
-use clamor_crds::condition::{READY, RECONCILING, Reason, STALLED};
+use clamor_crds::condition::{Course, Meaning, READY, RECONCILING, STALLED};
 use clamor_crds::manifest::Kind;
 use clamor_testkit::kube::Cluster;
-use serde_json::{Value, json};
+use serde_json::json;
 use std::collections::BTreeSet;
 
 const KINDS: [Kind; 3] = [Kind::ChatPipeline, Kind::TrackedChannel, Kind::Phrase];
 
-/// An object of the kind, named after the reason.
+/// An object of the kind and name.
 fn object(kind: Kind, name: &str) -> String {
     match kind {
         Kind::ChatPipeline => format!("{}---\n", PIPELINE.replace("name: main", &format!("name: {name}"))),
-        Kind::TrackedChannel => channel(name, &format!("sim_{name}"), ""),
+        Kind::TrackedChannel => channel(name, &name.replace('-', "_"), ""),
         _ => format!(
             "apiVersion: clamor.dev/v1alpha1\nkind: {kind}\nmetadata: {{name: {name}}}\nspec: {{pattern: gg}}\n---\n"
         ),
     }
-}
-
-/// The status of an object for this reason; none: nobody has looked at it.
-fn status(reason: Reason) -> Option<Value> {
-    let meaning = reason.meaning();
-    let ready = ["True", "False"].into_iter().find(|ready| meaning.condition.contains(&format!("Ready={ready}")))?;
-    let said = |type_: &str, status: &str| {
-        json!({"type": type_, "status": status, "reason": reason.name(), "message": meaning.means,
-            "observedGeneration": 1, "lastTransitionTime": "2026-01-01T00:00:00Z"})
-    };
-    let mut conditions = vec![said(READY, ready)];
-    if meaning.stalled {
-        conditions.push(said(STALLED, "True"));
-    }
-    Some(json!({"status": {"observedGeneration": 1, "conditions": conditions}}))
 }
 
 /// The names of those for which `kubectl wait` ends at once.
@@ -49,38 +35,33 @@ async fn waited(cluster: &Cluster, kind: Kind, condition: &str) -> BTreeSet<Stri
 async fn kubectl_wait_ends_in_the_states_that_the_documented_list_says() {
     let cluster = Cluster::shared().await.unwrap();
     for kind in KINDS {
-        let is_of =
-            |reason: &&Reason| reason.meaning().kinds.contains(&kind) && reason.meaning().condition.contains("Ready=");
-        let reasons: Vec<Reason> = Reason::ALL.iter().filter(is_of).copied().collect();
-        assert!(reasons.len() > 5, "{kind}: {reasons:?}");
-        let name = |reason: &Reason| reason.name().to_lowercase();
-        let objects: String = reasons.iter().map(|reason| object(kind, &name(reason))).collect();
+        let all: Vec<(String, State)> = states()
+            .into_iter()
+            .filter(|state| state.kind == kind)
+            .enumerate()
+            .map(|(number, state)| (format!("s{number}-{}", state.reason.name().to_lowercase()), state))
+            .collect();
+        assert!(all.len() > 5, "{kind}: {all:?}");
+        let objects: String = all.iter().map(|(name, _)| object(kind, name)).collect();
         cluster.apply(&objects).await.unwrap();
-        for reason in &reasons {
-            let Some(status) = status(*reason) else { continue };
-            let patch = [
-                "patch",
-                kind.name(),
-                &name(reason),
-                "--subresource=status",
-                "--type=merge",
-                "-p",
-                &status.to_string(),
-            ];
+        for (name, state) in all.iter().filter(|(_, state)| !state.status.is_null()) {
+            let patch = json!({"status": state.status}).to_string();
+            let patch = ["patch", kind.name(), name, "--subresource=status", "--type=merge", "-p", &patch];
             let patched = cluster.kubectl(&patch, "").await.unwrap();
             assert!(patched.success, "{}", patched.stderr);
         }
-        let those = |holds: &dyn Fn(&Reason) -> bool| reasons.iter().filter(|reason| holds(reason)).map(name).collect();
-        let says = |reason: &Reason, ready: &str| reason.meaning().condition.contains(&format!("Ready={ready}"));
-        let expected: [(&str, BTreeSet<String>); 5] = [
-            (READY, those(&|reason| says(reason, "True"))),
-            ("Ready=False", those(&|reason| says(reason, "False"))),
+        let those = |holds: &dyn Fn(Meaning) -> bool| {
+            let of = all.iter().filter(|(_, state)| holds(state.reason.meaning()));
+            of.map(|(name, _)| name.clone()).collect::<BTreeSet<String>>()
+        };
+        for (condition, names) in [
+            (READY, those(&|meaning| meaning.ready() == Some("True"))),
+            ("Ready=False", those(&|meaning| meaning.ready() == Some("False"))),
             // What nobody has looked at ends no wait: its generation is not the observed one.
             ("Ready=Unknown", BTreeSet::new()),
-            (STALLED, those(&|reason| reason.meaning().stalled)),
-            (RECONCILING, BTreeSet::new()),
-        ];
-        for (condition, names) in expected {
+            (STALLED, those(&|meaning| meaning.course == Course::Stalled)),
+            (RECONCILING, those(&|meaning| meaning.course == Course::Reconciling)),
+        ] {
             assert_eq!(waited(&cluster, kind, condition).await, names, "{kind}: {condition}");
         }
     }

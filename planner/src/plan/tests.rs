@@ -283,3 +283,14 @@ fn nothing_is_written_for_a_slot_that_runs_and_has_not_said_what_it_reads() {
     world.step();
     assert!(world.logins("b").contains(&"two"));
 }
+
+#[test]
+fn an_aggregator_that_reports_trouble_is_told_to_read_nothing() {
+    let mut world = World::new(&["a"], &["one"]);
+    world.step();
+    world.report(AGGREGATE, &[]);
+    world.reports.iter_mut().for_each(|seen| seen.report.problem = "StoreUnavailable: no answer".to_owned());
+    let plan = world.step();
+    assert_eq!(plan.assignments.keys().collect::<Vec<_>>(), Vec::<&String>::new());
+    assert_eq!(plan.warnings, BTreeSet::from(["an aggregator: StoreUnavailable: no answer".to_owned()]));
+}

@@ -29,6 +29,7 @@ pub mod shard;
 mod source;
 pub mod tails;
 pub mod tally;
+pub mod trouble;
 pub mod uniques;
 
 pub use run::{AggregateError, AggregateOptions, run};

@@ -9,6 +9,7 @@ use super::lags::ChannelLags;
 use super::metrics::AggregateMetrics;
 use super::owner::Owner;
 use super::sets::PlanLoader;
+use super::trouble::StoreTrouble;
 use crate::health::Health;
 use crate::retry::backoff;
 use crate::store::{Class, FairShare, Retention, Store, StoreError};
@@ -43,6 +44,8 @@ pub struct AggregateOptions {
     pub retention: Retention,
     /// Where each channel's lag is told to whoever looks on.
     pub lags: Option<ChannelLags>,
+    /// Where it is told whether the store works.
+    pub trouble: StoreTrouble,
 }
 
 /// Why the role ended before it was told to.
@@ -69,20 +72,27 @@ pub async fn run(
     health: Health,
     shutdown: CancellationToken,
 ) -> Result<(), AggregateError> {
-    let AggregateOptions { bus, store, force_claim, retention, lags } = options;
+    let AggregateOptions { bus, store, force_claim, retention, lags, trouble } = options;
     let metrics = AggregateMetrics::new(registry)?.with_lags(lags);
     health.waiting_for(CONDITION, "no shard is claimed yet");
     let Some(shards) = shards(&bus, &health, &shutdown).await? else {
         return Ok(());
     };
-    init(&store, shards, &health, &shutdown).await?;
+    init(&store, shards, &trouble, &health, &shutdown).await?;
     let owner =
         Owner { id: rand::random(), plans: PlanLoader::new(bus.clone(), metrics.clone()), bus, store, metrics, health };
     let upkeep = tokio::spawn(upkeep(owner.store.clone(), retention, shutdown.clone()));
-    let ended =
-        Claims { owner, shards, alone: force_claim, force: force_claim, owned: BTreeMap::new(), tasks: JoinSet::new() }
-            .hold(&shutdown)
-            .await;
+    let ended = Claims {
+        owner,
+        trouble,
+        shards,
+        alone: force_claim,
+        force: force_claim,
+        owned: BTreeMap::new(),
+        tasks: JoinSet::new(),
+    }
+    .hold(&shutdown)
+    .await;
     upkeep.abort();
     ended
 }
@@ -106,10 +116,18 @@ async fn shards(bus: &Bus, health: &Health, shutdown: &CancellationToken) -> Res
     }
 }
 
-async fn init(store: &Store, shards: u16, health: &Health, shutdown: &CancellationToken) -> Result<(), AggregateError> {
+async fn init(
+    store: &Store,
+    shards: u16,
+    trouble: &StoreTrouble,
+    health: &Health,
+    shutdown: &CancellationToken,
+) -> Result<(), AggregateError> {
     let mut waiting = Waiting::on("store");
     loop {
-        let problem = match store.init_shards(shards).await {
+        let outcome = store.init_shards(shards).await;
+        trouble.note(&outcome);
+        let problem = match outcome {
             Ok(()) => {
                 waiting.end(health);
                 return Ok(());
@@ -181,6 +199,8 @@ struct Owned {
 #[derive(Debug)]
 struct Claims {
     owner: Owner,
+    /// The share is asked for every few seconds, whatever there is to count: that shows whether the store works.
+    trouble: StoreTrouble,
     /// Of the pipeline.
     shards: u16,
     /// Nobody else is alive: whoever signed on a moment ago is dead, and its share is ours.
@@ -220,7 +240,9 @@ impl Claims {
 
     /// Comes nearer to the fair share. Returns when to look again.
     async fn turn(&mut self, shutdown: &CancellationToken) -> Result<Duration, StoreError> {
-        let FairShare { share, aggregators, free } = self.owner.store.fair_share(self.owner.id).await?;
+        let asked = self.owner.store.fair_share(self.owner.id).await;
+        self.trouble.note(&asked);
+        let FairShare { share, aggregators, free } = asked?;
         let share = usize::from(if self.alone { self.shards } else { share });
         self.hand_over(share);
         let mut missing = share.saturating_sub(self.owned.len());

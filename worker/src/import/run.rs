@@ -8,6 +8,7 @@ use super::phrases::Phrases;
 use super::read::Stop;
 use super::summary::Summary;
 use crate::aggregate::commit::now_ms;
+use crate::aggregate::trouble::StoreTrouble;
 use crate::config::BusArgs;
 use crate::process::Process;
 use crate::retry;
@@ -36,7 +37,7 @@ pub async fn run(args: ImportArgs) -> Result<()> {
     let store = if dry_run {
         connect_unchanged(&process, &store.to_config(APPLICATION)?).await?
     } else {
-        connect_store(&process, &store, APPLICATION).await?
+        connect_store(&process, &store, APPLICATION, &StoreTrouble::default()).await?
     };
     let Some(store) = store else { return Ok(()) };
     let found = patiently(&process.shutdown, async || shards(&store, wanted, dry_run).await).await?;

@@ -15,6 +15,7 @@ use super::simulator::{Addresses, Says, Simulator};
 use super::source::{Chat, Recording, Source};
 use super::view::Watch;
 use crate::aggregate::lags::ChannelLags;
+use crate::aggregate::trouble::StoreTrouble;
 use crate::aggregate::{self, AggregateOptions};
 use crate::config::{LogArgs, LogFormat, StreamArgs};
 use crate::ingest::{self, IngestOptions, SpillOptions, TwitchOptions};
@@ -103,7 +104,9 @@ async fn pipeline(
     let Some(bus) = roles::connect_bus(process, &servers.bus, "clamor-standalone").await? else {
         return Ok(());
     };
-    let Some(store) = roles::connect_store(process, &servers.store, "clamor-standalone").await? else {
+    // Who started it sees the table and the log.
+    let trouble = StoreTrouble::default();
+    let Some(store) = roles::connect_store(process, &servers.store, "clamor-standalone", &trouble).await? else {
         return Ok(());
     };
     if !ensure_streams(process, &bus, &args.streams).await? {
@@ -138,6 +141,7 @@ async fn pipeline(
         retention: retention(args, chat),
         // The lag of recorded chat is its age.
         lags: (!chat.is_recorded()).then_some(lags),
+        trouble,
     };
 
     let mut parts = Parts::default();

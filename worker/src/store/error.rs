@@ -2,6 +2,7 @@
 //!
 //! Messages name the setting to look at and never contain a password.
 
+use clamor_crds::condition::Reason;
 use std::path::PathBuf;
 
 /// A failed action on the store.
@@ -146,6 +147,31 @@ impl StoreError {
             Self::Sql { .. } => "StatementFailed",
             Self::TimedOut { .. } => "TimedOut",
         }
+    }
+
+    /// The reason that the condition of a ChatPipeline has for it.
+    #[must_use]
+    pub fn condition(&self) -> Reason {
+        match self {
+            Self::Url(_) | Self::Schema(_) | Self::PasswordFile { .. } | Self::CaFile { .. } => Reason::SecretInvalid,
+            Self::LoginRefused { .. } | Self::Tls { .. } | Self::TooOld { .. } | Self::Newer { .. } => {
+                Reason::StoreRefused
+            }
+            Self::Shards { .. } => Reason::ShardMismatch,
+            Self::Unreachable { .. }
+            | Self::Full { .. }
+            | Self::NotMigrated { .. }
+            | Self::Migrate(_)
+            | Self::Fenced
+            | Self::Sql { .. }
+            | Self::TimedOut { .. } => Reason::StoreUnavailable,
+        }
+    }
+
+    /// The words that the operator finds that reason in.
+    #[must_use]
+    pub fn in_a_condition(&self) -> String {
+        format!("{}: {self}", self.condition())
     }
 
     /// What the caller shall do.

@@ -6,6 +6,7 @@ use clamor_bus::{Bus, BusConfig, StreamLimits};
 use clamor_chat::wire::event::Kind;
 use clamor_chat::wire::{self, Batch, Directive, Event, encode_batch};
 use clamor_testkit::{Servers, eventually};
+use clamor_worker::aggregate::trouble::StoreTrouble;
 use clamor_worker::aggregate::{self, AggregateError, AggregateOptions};
 use clamor_worker::health::Health;
 use clamor_worker::store::{Retention, Store, StoreConfig};
@@ -79,6 +80,7 @@ impl Pipeline {
             force_claim: force,
             retention: Retention::default(),
             lags: None,
+            trouble: StoreTrouble::default(),
         };
         let (ours, theirs, token) = (registry.clone(), health.clone(), stop.clone());
         let task = tokio::spawn(async move { aggregate::run(options, &ours, theirs, token).await });

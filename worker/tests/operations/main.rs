@@ -5,6 +5,7 @@
 mod bad_day;
 mod elsewhere;
 mod full;
+mod last_words;
 mod metrics;
 mod pipeline;
 mod promises;

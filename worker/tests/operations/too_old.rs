@@ -1,5 +1,6 @@
 //! Servers that are too old: one line that names the setting, and another try when somebody has replaced them.
 
+use crate::last_words::last_words;
 use crate::pipeline::{WORKER, says, too_old, waits_for};
 use clamor_servers::{Binaries, Nats, NatsAuth, NatsOptions, Postgres, PostgresBinaries, PostgresOptions};
 use clamor_testkit::{Needs, Servers, TestFolder, WorkerOptions, WorkerProcess};
@@ -33,6 +34,8 @@ async fn a_postgres_that_is_too_old_is_refused_by_name_until_it_is_replaced() {
     let refusal = "Postgres 14.23 is too old, Clamor needs 15 or newer";
     assert_eq!(says(&worker, &["WARN", "DATABASE_URL", refusal, "trying again"]).await, 1);
     waits_for(&worker, refusal).await;
+    let words = last_words(&servers, servers.nats_url(), &old.url()).await;
+    assert_eq!(words, format!("clamor-worker: StoreRefused: DATABASE_URL: {refusal}"));
 
     let port = Some(old.port());
     old.stop(STOP_LIMIT).await.unwrap();
