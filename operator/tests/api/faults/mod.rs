@@ -3,6 +3,7 @@
 mod bus;
 mod crash;
 mod late;
+mod lists;
 mod way;
 
 use crate::world::{LIMIT, World, channel, operator};
