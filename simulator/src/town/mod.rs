@@ -5,6 +5,7 @@
 //!   what was said between its JOIN's answer and its leaving, but for what a fault keeps from it, which is counted.
 //! - A line never waits here for a reader: it is queued, or its reader is cut off.
 
+mod login;
 mod room;
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -20,6 +21,7 @@ use crate::irc::outbox::{End, Outbox};
 use crate::ledger::{Book, ConnectionCounts, Ledger, Record};
 use crate::pen::Line;
 
+pub(crate) use login::{id_of_login, is_login};
 pub use room::Door;
 use room::Room;
 pub(crate) use room::{Answer, RoomChange, Visitor};
@@ -383,22 +385,6 @@ impl Inner {
 
 fn part_line(nick: &str, login: &str) -> String {
     format!(":{nick}!{nick}@{nick}.tmi.twitch.tv PART #{login}")
-}
-
-/// Whether Twitch could have a channel of this name.
-pub(crate) fn is_login(login: &str) -> bool {
-    (1..=25).contains(&login.len())
-        && login.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_')
-}
-
-/// The room-id of a channel that somebody named: from its login alone (FNV-1a), so the same in every run. Above all
-/// ids that Twitch has given so far.
-pub(crate) fn id_of_login(login: &str) -> u64 {
-    const FIRST: u64 = 1_000_000_000_000;
-    let hash = login
-        .bytes()
-        .fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3));
-    FIRST + hash % FIRST
 }
 
 /// Whether the ledger keeps records at all: otherwise they need not be made.
