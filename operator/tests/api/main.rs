@@ -2,6 +2,7 @@
 //! follow the slots that the operator makes (no pod runs here).
 #![allow(clippy::unwrap_used, reason = "a test")]
 
+mod buses;
 mod channels;
 mod faults;
 #[path = "../helm/mod.rs"]
