@@ -13,6 +13,7 @@ mod permissions;
 mod pipelines;
 mod planners;
 mod retire;
+mod schema;
 #[path = "../states/mod.rs"]
 mod states;
 mod troubles;
