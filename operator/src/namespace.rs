@@ -219,7 +219,8 @@ impl Namespace {
         let (mut turn, mut failed) = (Turn::Done, None);
         let may_start = self.planning.as_ref().is_some_and(Planning::is_connected);
         for (name, value) in &plan.deployments {
-            if found(name).is_none() && !may_start {
+            // Nobody is to write into streams of which it is not known that they are ours.
+            if !may_start && !found(name).is_some_and(|found| plan::deployment::is_on_its_bus(found, value)) {
                 continue;
             }
             match self.writer.deployment(value, found(name).map(Arc::as_ref)).await {

@@ -93,9 +93,10 @@ async fn run(cli: Cli) -> Result<()> {
     let client = client().await?;
 
     let served = async || schema::check(&client).await;
-    if retry::until_ok("schema", &process.health, &process.shutdown, served).await.is_none() {
+    if retry::until_ok(schema::CONDITION, &process.health, &process.shutdown, served).await.is_none() {
         return Ok(());
     }
+    let _schema = schema::watch(client.clone(), process.health.clone());
     // Also while another one leads: it may have to take over at any moment.
     let caches = Arc::new(Caches::default());
     let namespaces: Vec<String> = cli.watch_namespaces.iter().filter(|name| !name.is_empty()).cloned().collect();

@@ -1,9 +1,17 @@
 //! Whether the API server serves the kinds as this operator knows them: a field that it lacks would be lost in silence.
 
 use clamor_crds::{GROUP, VERSION, definition};
+use clamor_process::health::Health;
 use kube::Client;
 use serde_json::Value;
+use std::time::Duration;
 use thiserror::Error;
+use tokio_util::task::AbortOnDropHandle;
+
+/// The condition of readiness.
+pub const CONDITION: &str = "schema";
+/// Between two looks at it: definitions can be deleted, or replaced by those of another version, at any time.
+const LOOK_AGAIN: Duration = Duration::from_secs(15);
 
 /// What is not as it should be.
 #[derive(Debug, Error)]
@@ -42,6 +50,32 @@ pub async fn check(client: &Client) -> Result<(), SchemaError> {
         }
     }
     Ok(())
+}
+
+/// Compares it again and again, for as long as this is held.
+pub fn watch(client: Client, health: Health) -> AbortOnDropHandle<()> {
+    AbortOnDropHandle::new(tokio::spawn(async move {
+        let mut said = String::new();
+        loop {
+            tokio::time::sleep(LOOK_AGAIN).await;
+            match check(&client).await {
+                Ok(()) => {
+                    said.clear();
+                    health.ready(CONDITION);
+                }
+                // Nothing is known of the schema then, and who watches objects says so already.
+                Err(SchemaError::Unanswered(_)) => {}
+                Err(error) => {
+                    let word = error.to_string();
+                    if word != said {
+                        tracing::warn!("{word}");
+                    }
+                    health.waiting_for(CONDITION, word.clone());
+                    said = word;
+                }
+            }
+        }
+    }))
 }
 
 fn find<'a>(served: &'a Value, kind: &str) -> Option<&'a Value> {

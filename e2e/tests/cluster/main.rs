@@ -25,13 +25,15 @@ async fn nothing_is_lost_or_counted_twice_whatever_is_done_to_the_pods_of_a_real
     let fleet = Fleet::start().await;
     fleet.simulator().speak(MESSAGES_PER_SECOND).await.unwrap();
 
-    moves::to_more_slots_and_back(&fleet).await;
+    moves::to_more_slots_and_to_fewer(&fleet).await;
     let counted = phrase::is_edited(&fleet).await;
     moves::to_a_slot_of_its_own_and_back(&fleet).await;
     moves::to_a_new_image(&fleet).await;
     kills::of_the_operator(&fleet).await;
     secrets::that_are_missing_or_wrong(&fleet).await;
     kills::of_workers_at_redundancy_two(&fleet).await;
+    // Of two copies of each channel one is left.
+    moves::to_one_slot(&fleet).await;
 
     fleet.simulator().stop_speaking().await.unwrap();
     let judged_ms = judged(&fleet.store).await;

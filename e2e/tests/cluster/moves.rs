@@ -8,19 +8,24 @@ const IMAGES: &[&str] = &["get", "deployments", "-o", "jsonpath={.items[*].spec.
 
 const NAMES: &str = "jsonpath={.items[*].metadata.name}";
 
-pub(crate) async fn to_more_slots_and_back(fleet: &Fleet) {
-    for (replicas, slots) in [
-        ("3", ["main-ingest-0", "main-ingest-1", "main-ingest-2"].as_slice()),
-        ("2", ["main-ingest-0", "main-ingest-1"].as_slice()),
-    ] {
-        fleet.counts_on().await;
-        fleet.step(&format!("kubectl scale cpl/main --replicas={replicas}"));
-        fleet.node.kubectl(&["scale", "cpl/main", &format!("--replicas={replicas}")]).unwrap();
-        fleet.shared_by(slots, 1).await;
-        let deployments = ["get", "deployments", "-l", "app.kubernetes.io/component=ingest", "-o", NAMES];
-        fleet.shows(&deployments, &slots.join(" ")).await;
-        fleet.step(&format!("{:?}", fleet.channels_of_slots()));
-    }
+pub(crate) async fn to_more_slots_and_to_fewer(fleet: &Fleet) {
+    scale(fleet, &["main-ingest-0", "main-ingest-1", "main-ingest-2"]).await;
+    scale(fleet, &["main-ingest-0", "main-ingest-1"]).await;
+}
+
+pub(crate) async fn to_one_slot(fleet: &Fleet) {
+    scale(fleet, &["main-ingest-0"]).await;
+}
+
+async fn scale(fleet: &Fleet, slots: &[&str]) {
+    let replicas = format!("--replicas={}", slots.len());
+    fleet.counts_on().await;
+    fleet.step(&format!("kubectl scale cpl/main {replicas}"));
+    fleet.node.kubectl(&["scale", "cpl/main", &replicas]).unwrap();
+    fleet.shared_by(slots, 1).await;
+    let deployments = ["get", "deployments", "-l", "app.kubernetes.io/component=ingest", "-o", NAMES];
+    fleet.shows(&deployments, &slots.join(" ")).await;
+    fleet.step(&format!("{:?}", fleet.channels_of_slots()));
     fleet.heard_by(1).await;
 }
 

@@ -8,6 +8,7 @@ use crate::config::Config;
 use clamor_crds::ChatPipeline;
 use clamor_crds::chat_pipeline::{Amounts, PipelineRetention, Resources};
 use clamor_crds::period::Days;
+use k8s_openapi::api::apps::v1::Deployment;
 use kube::{Resource as _, ResourceExt as _};
 use serde_json::{Map, Value, json};
 
@@ -16,6 +17,8 @@ const GRACE_S: u64 = 120;
 /// How long it does so; the rest is for publishing what was read.
 const DRAIN_LIMIT_S: u64 = GRACE_S - 10;
 const PORT: u16 = 8470;
+/// The variable with the bus that a worker is on.
+const BUS_URL: &str = "NATS_URL";
 /// Where Secrets are mounted.
 const SECRETS: &str = "/etc/clamor";
 
@@ -80,6 +83,17 @@ pub fn aggregate(pipeline: &ChatPipeline, config: &Config) -> Value {
     worker.into_deployment(&names::aggregate(&name), replicas, None, resources)
 }
 
+/// Whether the workers of a Deployment are on the bus already that they should be on.
+#[must_use]
+pub fn is_on_its_bus(found: &Deployment, wanted: &Value) -> bool {
+    let bus = |deployment: &Value| {
+        let containers = deployment.pointer("/spec/template/spec/containers").and_then(Value::as_array);
+        let env = containers.into_iter().flatten().filter_map(|container| container["env"].as_array()).flatten();
+        env.filter(|variable| variable["name"] == BUS_URL).map(|variable| variable["value"].clone()).next()
+    };
+    bus(&json!(found)) == bus(wanted)
+}
+
 /// Days; 0: for ever.
 fn days_of(days: Option<&Days>) -> u64 {
     days.and_then(|days| days.duration().ok()).map_or(0, |duration| duration.as_secs() / 86_400)
@@ -113,7 +127,7 @@ impl<'a> Worker<'a> {
         let url = config.buses.get(&bus.name).map_or("", |bus| bus.url.as_str());
         let namespace = pipeline.namespace().unwrap_or_default();
         worker.env("PIPELINE", names::on_bus(&config.cluster_name, &namespace, &pipeline.name_any()));
-        worker.env("NATS_URL", url);
+        worker.env(BUS_URL, url);
         worker.env("HTTP_LISTEN", format!("0.0.0.0:{PORT}"));
         worker.env("LOG", &config.workers.log);
         worker.env("LOG_FORMAT", "json");
@@ -230,6 +244,8 @@ impl<'a> Worker<'a> {
             },
             "spec": {
                 "replicas": replicas,
+                // What is not said could be paused by hand, and no new image would ever be rolled out.
+                "paused": false,
                 "revisionHistoryLimit": 2,
                 "selector": {"matchLabels": selector},
                 "strategy": {"type": "RollingUpdate", "rollingUpdate": {"maxSurge": 1, "maxUnavailable": 0}},

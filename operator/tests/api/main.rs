@@ -2,6 +2,7 @@
 //! follow the slots that the operator makes (no pod runs here).
 #![allow(clippy::unwrap_used, reason = "a test")]
 
+mod buses;
 mod channels;
 mod faults;
 #[path = "../helm/mod.rs"]
@@ -12,6 +13,7 @@ mod permissions;
 mod pipelines;
 mod planners;
 mod retire;
+mod schema;
 #[path = "../states/mod.rs"]
 mod states;
 mod troubles;

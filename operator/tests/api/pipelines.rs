@@ -2,11 +2,12 @@
 
 use crate::world::{LIMIT, PIPELINE, World, channel};
 use clamor_bus::{Bus, BusConfig, StreamLimits};
-use clamor_testkit::eventually;
+use clamor_testkit::{WorkerProcess, eventually};
 use k8s_openapi::api::apps::v1::Deployment;
 use kube::ResourceExt as _;
 use kube::api::{Patch, PatchParams};
 use serde_json::json;
+use sqlx::PgPool;
 use std::time::Duration;
 
 #[tokio::test(flavor = "multi_thread")]
@@ -27,6 +28,46 @@ async fn a_deployment_that_is_edited_or_deleted_by_hand_comes_back() {
     let again = world.deployment("main-ingest-0").await;
     assert_ne!(again.uid(), found.uid());
     assert_eq!(again.spec, found.spec);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_deployment_gets_back_labels_and_owner_and_is_not_paused() {
+    let world = World::with_pipeline().await;
+    let _worker = world.ingest("main-ingest-0");
+    world.apply(&channel("one", "sim_1", "")).await;
+    world.wait("tc/one", "Ready").await;
+    let name = "deployment/main-ingest-0";
+    let found = world.deployment("main-ingest-0").await;
+    assert_eq!(found.owner_references().len(), 1);
+    let no_owner = r#"[{"op": "remove", "path": "/metadata/ownerReferences"}]"#;
+    for edit in [
+        ["label", name, "app.kubernetes.io/component-", "mine=1"].as_slice(),
+        &["label", name, "app.kubernetes.io/managed-by-"],
+        &["label", "--overwrite", name, "clamor.dev/pipeline=other"],
+        &["patch", name, "--type=json", "-p", no_owner],
+        &["annotate", name, "clamor.dev/written-by-"],
+        &["rollout", "pause", name],
+    ] {
+        world.kubectl(edit).await;
+        eventually(&format!("{edit:?} is undone"), LIMIT, async || {
+            let now = world.deployment("main-ingest-0").await;
+            let mut labels = now.labels().clone();
+            let added = labels.remove("mine");
+            let is_undone = labels == *found.labels()
+                && now.owner_references() == found.owner_references()
+                && now.annotations().get("clamor.dev/written-by") == found.annotations().get("clamor.dev/written-by")
+                && now.spec == found.spec;
+            // What is nobody's business stays.
+            let paused = now.spec.as_ref().and_then(|spec| spec.paused);
+            if is_undone && added.as_deref() == Some("1") {
+                Ok(())
+            } else {
+                Err(format!("{:?}, {paused:?}", now.metadata))
+            }
+        })
+        .await;
+    }
+    world.is_at_rest().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -95,10 +136,9 @@ async fn of_two_pipelines_the_older_works_and_an_unknown_bus_is_named_and_parts_
     world.apply(&channel("one", "sim_1", "")).await;
     world.wait("tc/one", "Ready").await;
     world.apply(&PIPELINE.replace("name: main", "name: other")).await;
-    world.ready("cpl/other", "False", "DuplicatePipeline").await;
+    assert!(world.warned("cpl/other", "DuplicatePipeline").await.contains("main"));
     world.kubectl(&["patch", "cpl/main", "--type=merge", "-p", r#"{"spec":{"bus":{"name":"absent"}}}"#]).await;
-    world.ready("cpl/main", "False", "UnknownBus").await;
-    assert!(world.event("main", "UnknownBus").await.message.unwrap().contains("absent"));
+    assert!(world.warned("cpl/main", "UnknownBus").await.contains("absent"));
     world.kubectl(&["patch", "cpl/main", "--type=merge", "-p", r#"{"spec":{"bus":{"name":"default"}}}"#]).await;
     world.apply(&channel("two", "sim_2", "")).await;
     world.wait("tc/two", "Ready").await;
@@ -108,18 +148,47 @@ async fn of_two_pipelines_the_older_works_and_an_unknown_bus_is_named_and_parts_
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_deleted_pipeline_takes_its_workers_with_it_and_leaves_the_streams() {
-    let world = World::with_pipeline().await;
-    let _zero = world.ingest("main-ingest-0");
+async fn a_deleted_pipeline_takes_its_workers_with_it_and_leaves_all_data() {
+    let world = World::start_with_store().await;
+    world.apply(PIPELINE).await;
+    world.deployment("main-ingest-0").await;
+    let (_zero, aggregate) = (world.ingest("main-ingest-0"), WorkerProcess::start(world.aggregate_options()).unwrap());
     world.apply(&channel("one", "sim_1", "")).await;
     world.wait("tc/one", "Ready").await;
+    let store = PgPool::connect(&world.servers.database_url()).await.unwrap();
+    let counted = async || -> Result<i64, sqlx::Error> {
+        let sum = "SELECT coalesce(sum(messages), 0)::bigint FROM clamor.channel_minute";
+        sqlx::query_scalar(sum).fetch_one(&store).await
+    };
+    world.simulator.speak(100.0).await.unwrap();
+    let before = eventually("chat is counted", LIMIT, async || match counted().await {
+        Ok(found) if found > 20 => Ok(found),
+        other => Err(format!("{other:?}\n{}", aggregate.log_tail())),
+    })
+    .await;
+    world.simulator.stop_speaking().await.unwrap();
+    let bus = world.bus().await;
+    let kept = async || {
+        let mut kept = Vec::new();
+        for shard in 0..2 {
+            let stream = bus.jetstream().get_stream(bus.names().stream(shard)).await.unwrap();
+            let state = &stream.cached_info().state;
+            kept.push((state.first_sequence, state.messages));
+        }
+        kept
+    };
+    let streams = kept().await;
+    assert!(streams.iter().any(|(_, messages)| *messages > 1), "{streams:?}");
+
     world.kubectl(&["delete", "cpl/main"]).await;
     world.only_deployments(&[]).await;
     world.are_joined(&[]).await;
     world.ready("tc/one", "False", "NoPipeline").await;
-    let config = clamor_bus::BusConfig::open(world.servers.nats_url(), &world.on_bus(), "test");
-    let bus = clamor_bus::Bus::connect(&config).await.unwrap();
     assert_eq!(bus.shards().await.unwrap(), Some(2));
+    for ((first, messages), (first_before, messages_before)) in kept().await.into_iter().zip(streams) {
+        assert!(first == first_before && messages >= messages_before, "{first} {messages} {messages_before}");
+    }
+    assert!(counted().await.unwrap() >= before);
 }
 
 #[tokio::test(flavor = "multi_thread")]

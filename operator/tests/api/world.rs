@@ -13,7 +13,7 @@ use clamor_testkit::{
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::Event;
 use kube::Api;
-use serde_json::Value;
+use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -58,11 +58,25 @@ impl World {
         Self::start_in(cluster, servers, async |cluster| cluster.kubeconfig_of(&account(cluster)).await.unwrap()).await
     }
 
+    /// The same with a database.
+    pub(crate) async fn start_with_store() -> Self {
+        let servers = Servers::start_with(Needs::Both, |_, _| {}).await.unwrap();
+        let cluster = Cluster::shared().await.unwrap();
+        Self::start_in(cluster, servers, async |cluster| cluster.kubeconfig_of(&account(cluster)).await.unwrap()).await
+    }
+
     /// The same in a control plane of the test's own.
     pub(crate) async fn start_at(plane: &ControlPlane) -> Self {
+        let world = Self::begin_at(plane).await;
+        world.operator.ready(LIMIT).await;
+        world
+    }
+
+    /// The same, where the operator may have to wait for something.
+    pub(crate) async fn begin_at(plane: &ControlPlane) -> Self {
         let servers = Servers::start_with(Needs::Nats, |_, _| {}).await.unwrap();
         let cluster = plane.cluster().await.unwrap();
-        Self::start_in(cluster, servers, async |cluster| cluster.kubeconfig_of(&account(cluster)).await.unwrap()).await
+        Self::begin_in(cluster, servers, async |cluster| cluster.kubeconfig_of(&account(cluster)).await.unwrap()).await
     }
 
     async fn start_on(kubeconfig: impl AsyncFnOnce(&Cluster) -> PathBuf) -> Self {
@@ -71,13 +85,18 @@ impl World {
     }
 
     async fn start_in(cluster: Cluster, servers: Servers, kubeconfig: impl AsyncFnOnce(&Cluster) -> PathBuf) -> Self {
+        let world = Self::begin_in(cluster, servers, kubeconfig).await;
+        world.operator.ready(LIMIT).await;
+        world
+    }
+
+    async fn begin_in(cluster: Cluster, servers: Servers, kubeconfig: impl AsyncFnOnce(&Cluster) -> PathBuf) -> Self {
         let options = SimulatorOptions::new(servers.folder()).program(program("clamor-simulator"));
         let simulator = SimulatorProcess::start(options.flag("--channels", &CHANNELS)).await.unwrap();
         cluster.apply(&rights(cluster.namespace())).await.unwrap();
         let began = cluster.audit_mark().await.unwrap();
         let kubeconfig = kubeconfig(&cluster).await;
         let operator = start_with(&cluster, &servers, "operator", &kubeconfig);
-        operator.ready(LIMIT).await;
         Self { operator, simulator, servers, cluster, began }
     }
 
@@ -166,6 +185,15 @@ impl World {
         .await
     }
 
+    /// Awaits that an object of this name is not ready for this reason, and an event that warns of it; gives its words.
+    pub(crate) async fn warned(&self, object: &str, reason: &str) -> String {
+        self.ready(object, "False", reason).await;
+        let name = object.split_once('/').map_or(object, |(_, name)| name);
+        let event = self.event(name, reason).await;
+        assert_eq!(event.type_.as_deref(), Some("Warning"), "{object}: {reason}");
+        event.message.unwrap()
+    }
+
     /// What the pipeline `main` is called on the bus.
     pub(crate) fn on_bus(&self) -> String {
         on_bus(&self.cluster)
@@ -189,15 +217,20 @@ impl World {
 
     /// Tells the operator that a pod runs in a slot of the pipeline `main`, as the kubelet of its node would.
     pub(crate) async fn runs(&self, slot: &str) {
+        self.pod(slot, &json!({"ready": true, "state": {"running": {}}})).await;
+    }
+
+    /// Tells the operator how the container of a slot's pod stands, as the kubelet of its node would.
+    pub(crate) async fn pod(&self, slot: &str, container: &Value) {
         let pod = format!(
             "apiVersion: v1\nkind: Pod\nmetadata:\n  name: {slot}\n  labels: {{{}: {}, {PIPELINE_LABEL}: main, {SLOT_LABEL}: {slot}}}\n\
              spec: {{automountServiceAccountToken: false, containers: [{{name: ingest, image: 'localhost/clamor:test'}}]}}\n",
             MANAGED_BY.0, MANAGED_BY.1
         );
         self.apply(&pod).await;
-        let container =
-            r#"{"name":"ingest","image":"i","imageID":"i","ready":true,"restartCount":0,"state":{"running":{}}}"#;
-        let status = format!(r#"{{"status":{{"phase":"Running","containerStatuses":[{container}]}}}}"#);
+        let mut status = json!({"name": "ingest", "image": "i", "imageID": "i", "restartCount": 0});
+        status.as_object_mut().unwrap().extend(container.as_object().unwrap().clone());
+        let status = json!({"status": {"phase": "Running", "containerStatuses": [status]}}).to_string();
         self.kubectl(&["patch", "pod", slot, "--subresource=status", "--type=merge", "-p", &status]).await;
     }
 

@@ -58,7 +58,7 @@ async fn nats_goes_away_and_comes_back(is_empty: bool) {
     let watcher = Watcher::start(config, logins.iter().cloned().collect());
 
     world.servers.kill_nats();
-    world.ready("cpl/main", "False", "BusUnavailable").await;
+    world.warned("cpl/main", "BusUnavailable").await;
     // What is asked for meanwhile is done afterwards.
     world.apply(&channel("late", "sim_30", "")).await;
     if is_empty {
