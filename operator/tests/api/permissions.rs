@@ -2,6 +2,7 @@
 
 use crate::world::{LIMIT, PIPELINE, World, channel};
 use clamor_bus::permissions::{ROLES, Role, User, authorization};
+use clamor_bus::report::{AGGREGATE, Report};
 use clamor_bus::{Bus, BusConfig};
 use clamor_chat::subject::Names;
 use clamor_testkit::{WorkerProcess, eventually};
@@ -33,6 +34,21 @@ async fn log_in(world: &World, user: &str) -> Bus {
     std::fs::write(&file, PASSWORD).unwrap();
     let open = BusConfig::open(world.servers.nats_url(), &world.on_bus(), "test");
     Bus::connect(&BusConfig { user: Some(user.to_owned()), password_file: Some(file), ..open }).await.unwrap()
+}
+
+/// A report in this place.
+fn report_in(slot: &str) -> Report {
+    Report {
+        slot: slot.to_owned(),
+        instance: "00000000000000ff".to_owned(),
+        pod_uid: None,
+        started_at_ms: 0,
+        at_ms: 0,
+        revision: None,
+        draining: false,
+        problem: "StoreUnavailable: no answer".to_owned(),
+        channels: Vec::new(),
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -82,6 +98,10 @@ async fn a_pipeline_works_with_a_login_for_each_role_and_none_can_do_what_is_ano
     let line = |bus: Bus| async move { bus.publish_batch(0, "0-0-1", "no chat".into()).await };
     let (theirs, its) = tokio::join!(line(aggregator.clone()), line(operator.clone()));
     assert!(theirs.is_err() && its.is_err(), "chat is the ingest workers'");
+    let trouble = report_in(AGGREGATE);
+    aggregator.put_report(&trouble).await.unwrap();
+    aggregator.delete_report(AGGREGATE, &trouble.instance).await.unwrap();
+    assert!(aggregator.put_report(&report_in(SLOT)).await.is_err(), "what slots read is theirs to say");
     assert!(operator.jetstream().delete_stream(operator.names().stream(0)).await.is_err());
     // All that was refused is there, and is possible for who may.
     assert_eq!(everything.last_directive(0).await.unwrap().0, last);
