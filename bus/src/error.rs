@@ -63,7 +63,9 @@ pub enum BusError {
         wanted: String,
     },
     /// The stream is full: nothing is accepted until space is made.
-    #[error("stream {stream} is full (STREAM_MAX_BYTES or the server's disk): {reason}")]
+    #[error(
+        "stream {stream} is full (STREAM_MAX_BYTES, spec.bus.bytesPerShard of a ChatPipeline, or the server's disk): {reason}"
+    )]
     Full {
         /// Its name.
         stream: String,

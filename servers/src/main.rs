@@ -59,6 +59,8 @@ async fn keep(dir: &std::path::Path, address: Option<Ipv4Addr>) -> Result<(), Se
     let mut postgres = PostgresOptions::new(dir.join("postgres"));
     if let Some(address) = address {
         (nats.address, nats.auth) = (address, NatsAuth::Open);
+        // For a cluster to look at: its pipelines reserve a gigabyte for each shard, and use little of it.
+        nats.max_file_bytes = Some(1 << 40);
         postgres.address = address;
     }
     let (nats, postgres) = tokio::try_join!(Nats::start(&binaries, &nats), Postgres::start(&binaries, &postgres))?;

@@ -15,6 +15,8 @@ use crate::folder::{kept_between_tests, remove_servers_folder};
 
 /// The variable that names PostgreSQL's major version.
 const POSTGRES_VERSION: &str = "CLAMOR_TEST_POSTGRES";
+/// What the streams of a test may reserve on disk.
+const RESERVED_BYTES: u64 = 1 << 40;
 
 /// Which servers a test needs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -66,6 +68,8 @@ impl Servers {
         let binaries = Binaries::find()?;
         let mut nats_options = NatsOptions::new(folder.path().join("nats"));
         nats_options.auth = NatsAuth::Open;
+        // Streams reserve far more than tests write: how full the machine's disk is does not matter.
+        nats_options.max_file_bytes = Some(RESERVED_BYTES);
         let mut postgres_options = PostgresOptions::new(folder.path().join("postgres"));
         postgres_options.major = asked_version()?;
         postgres_options.templates = Some(kept_between_tests()?);

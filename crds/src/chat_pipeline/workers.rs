@@ -11,13 +11,13 @@ use serde::{Deserialize, Serialize};
 #[serde(rename_all = "camelCase")]
 #[x_kube(validation = Rule::new("self.minWorkers <= self.maxWorkers").message("minWorkers may not exceed maxWorkers").field_path(".minWorkers"))]
 pub struct Ingest {
-    /// How many workers share the channels. Absent: 1, as long as spec.scaling has no effect. Leave it out of GitOps, so
-    /// that kubectl scale and autoscalers can write it.
+    /// How many workers share the channels. Absent: minWorkers, as long as spec.scaling has no effect. Leave it out of
+    /// GitOps, so that kubectl scale and autoscalers can write it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(max = 500))]
     #[x_kube(validation = Rule::new("self >= 1").message("write at least 1; to stop reading write spec.suspend: true"))]
     pub workers: Option<i32>,
-    /// The fewest workers that scaling may choose. No effect yet.
+    /// The fewest workers that scaling may choose.
     #[serde(default = "default_min_workers")]
     #[schemars(range(min = 1, max = 500))]
     pub min_workers: i32,
