@@ -43,7 +43,7 @@ reset: ## Remove the store of `make run`, after asking
 cluster: ## Bring up a Kubernetes on this machine, with the operator, NATS, Postgres and a simulated Twitch (root, Debian)
 	@tools/install.sh run
 	@tools/install.sh cluster
-	@$(RUST) cargo test --workspace --no-run --quiet
+	@$(RUST) cargo build --workspace --bins
 	@tools/kube/cluster all
 
 cluster-down: ## Take it down, and give the machine back as it was
