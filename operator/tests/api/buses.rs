@@ -77,24 +77,25 @@ async fn what_a_worker_finds_wrong_with_the_secret_of_its_bus_is_told_by_the_pip
         ("SecretInvalid", &[("user", "operator")]),
         ("BusRefused", &[("user", "operator"), ("password", "wrong")]),
     ];
+    let slot = "main-ingest-0";
     let workers = secrets.map(|(reason, keys)| {
         let dir = world.servers.folder().join(reason);
         std::fs::create_dir(&dir).unwrap();
         keys.iter().for_each(|(key, value)| std::fs::write(dir.join(key), value).unwrap());
-        let slot = reason.to_lowercase();
-        let options = world.ingest_options(&slot).env("NATS_SECRET_DIR", dir.to_str().unwrap());
-        (reason, slot, WorkerProcess::start(options).unwrap())
+        // Each has a log of its own.
+        let options = world.ingest_options(&reason.to_lowercase()).env("NATS_SECRET_DIR", dir.to_str().unwrap());
+        (reason, WorkerProcess::start(options).unwrap())
     });
-    for (reason, slot, worker) in workers {
+    for (reason, worker) in workers {
         let ended = worker.wait(GIVES_UP).await.unwrap();
         // The kubelet tells the end of its log.
         let log = worker.log().unwrap();
         let ended = json!({"exitCode": ended.code(), "reason": "Error", "message": log});
         let waits = json!({"waiting": {"reason": "CrashLoopBackOff"}});
-        world.pod(&slot, &json!({"ready": false, "state": waits, "lastState": {"terminated": ended}})).await;
+        world.pod(slot, &json!({"ready": false, "state": waits, "lastState": {"terminated": ended}})).await;
         let said = world.warned("cpl/main", reason).await;
         assert!(said.contains(&format!("pod {slot}: CrashLoopBackOff")), "{said}");
-        world.kubectl(&["delete", "pod", &slot, "--grace-period=0", "--force"]).await;
+        world.kubectl(&["delete", "pod", slot, "--grace-period=0", "--force"]).await;
         world.ready("cpl/main", "False", "Progressing").await;
     }
 }
