@@ -216,6 +216,10 @@ pub async fn run(options: ControlOptions, health: Health, shutdown: Cancellation
         let settled = now >= pace.settled || slots.running.iter().all(|slot| reports.has(slot));
         let may_write = may_write.as_ref().is_none_or(|may_write| may_write());
         if now < pace.not_before || !settled || !may_write {
+            if !may_write {
+                // Whoever may not write asks again, and does not turn all the time.
+                pace.wake = now + LOOK_AGAIN;
+            }
             view.send_modify(|view| *view = planner.view(seen, view.problem.clone()));
             continue;
         }
