@@ -4,7 +4,7 @@
 //! - What is as it should be is not written.
 //! - A write carries the version that the plan was made from: what changed meanwhile is refused, and planned again.
 //! - Only the leader writes. One that is stopped in the middle of it may still have a write on its way when another leads.
-//!   So the next leader writes its name into every Deployment first, which makes another version of it: a late write or
+//!   So the next leader writes its name into every wanted Deployment, which makes another version of it: a late write or
 //!   deletion is refused from then on. A late creation has no version, and is undone by the next plan. A late status is
 //!   refused where the object or its status changed; else the next turn puts it right.
 //! - Whatever others did to a field of ours is undone. What they added beside them, such as a container or a variable, is
@@ -20,6 +20,7 @@ use serde_json::{Value, json};
 use std::collections::HashMap;
 use std::fmt::Debug;
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
+use std::sync::Arc;
 use thiserror::Error;
 
 /// Who writes objects, and who their statuses.
@@ -88,6 +89,13 @@ impl Writer {
     #[must_use]
     pub fn new(client: Client, namespace: String, leadership: Leadership) -> Self {
         Self { client, namespace, leadership, applied: HashMap::new() }
+    }
+
+    /// Only these Deployments are left.
+    pub fn forget_all_but(&mut self, found: &[Arc<Deployment>]) {
+        if self.applied.len() > found.len() {
+            self.applied.retain(|uid, _| found.iter().any(|found| found.metadata.uid.as_ref() == Some(uid)));
+        }
     }
 
     /// Makes a Deployment what it should be. True: it was written.
@@ -181,7 +189,8 @@ fn api(action: &'static str, kind: &'static str, name: &str, error: kube::Error)
     ApplyError::Api { action, kind, name: name.to_owned(), source: Box::new(error) }
 }
 
-fn hash_of(value: &Value) -> u64 {
+/// Tells a value from another.
+pub(crate) fn hash_of(value: &Value) -> u64 {
     let mut hasher = DefaultHasher::new();
     value.to_string().hash(&mut hasher);
     hasher.finish()

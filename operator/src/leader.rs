@@ -73,6 +73,10 @@ impl Leadership {
         self.until_ms.store(ms, Ordering::Release);
     }
 
+    fn end(&self) {
+        self.until_ms.store(0, Ordering::Release);
+    }
+
     fn now_ms(&self) -> u64 {
         u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX)
     }
@@ -161,6 +165,8 @@ impl Candidate {
 
     /// Gives it up, so that another leads at once.
     pub async fn release(&mut self) {
+        // What is still under way must not write beside the next leader.
+        self.leadership.end();
         let given_up = async {
             let mut lease = self.leases.get(&self.options.name).await?;
             let spec = lease.spec.get_or_insert_default();

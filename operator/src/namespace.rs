@@ -3,7 +3,7 @@
 //! Level-triggered: a turn looks at everything and writes what differs, so what failed is done by a later turn. A turn that
 //! changes nothing writes nothing.
 
-use crate::apply::{ApplyError, Writer};
+use crate::apply::{ApplyError, Writer, hash_of};
 use crate::caches::Caches;
 use crate::config::Config;
 use crate::events::Events;
@@ -25,6 +25,7 @@ use futures::StreamExt as _;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use k8s_openapi::jiff::Timestamp;
 use kube::{Client, Resource as _, ResourceExt as _};
+use serde_json::json;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -39,6 +40,8 @@ const TOGETHER: Duration = Duration::from_millis(20);
 const WRITES_AT_ONCE: usize = 16;
 /// Statuses of one turn: what it saw grows old while they are written.
 const WRITES_IN_A_TURN: usize = 150;
+/// A watch tells what was written within so long; it does so at once.
+const VERSION_LIMIT: Duration = Duration::from_secs(5);
 /// One turn may have to wait for some dozens of requests, of 15 s each, that nobody answers.
 const TURN_LIMIT: Duration = Duration::from_secs(900);
 
@@ -147,8 +150,25 @@ struct Namespace {
     refused: BTreeMap<String, String>,
     /// For how long nobody has heard each login.
     silence: Silence,
-    /// By an object's uid: the version whose status was replaced, until the watch tells the new one.
-    written: HashMap<String, String>,
+    /// By an object's uid: what was written last, until the watch tells it.
+    written: HashMap<String, Written>,
+}
+
+/// A status that was written.
+struct Written {
+    /// The version of the object that it was written upon.
+    version: String,
+    /// The status, hashed.
+    status: u64,
+    at: Instant,
+}
+
+impl Written {
+    /// Whether writing this would only say the same again, or would come too soon: the object's new version is on its way.
+    /// A status that others have added to makes no new version, however often it is written.
+    fn covers(&self, version: &str, status: u64) -> bool {
+        self.version == version && (self.status == status || self.at.elapsed() < VERSION_LIMIT)
+    }
 }
 
 /// A status to write, with the object as it was seen.
@@ -217,6 +237,7 @@ impl Namespace {
         let plan = plan::plan(objects, wanted, &self.context.config, view);
         let found = |name: &str| objects.deployments.iter().find(|deployment| deployment.name_any() == name);
         let (mut turn, mut failed) = (Turn::Done, None);
+        self.writer.forget_all_but(&objects.deployments);
         let may_start = self.planning.as_ref().is_some_and(Planning::is_connected);
         for (name, value) in &plan.deployments {
             // Nobody is to write into streams of which it is not known that they are ours.
@@ -267,7 +288,9 @@ impl Namespace {
                 Ok(()) => {
                     context.metrics.writes.with_label_values(&[write.kind(), "status"]).inc();
                     write.announce(&context.events);
-                    written.extend(write.version());
+                    written.extend(write.version().map(|(uid, version)| {
+                        (uid, Written { version, status: write.status_hash(), at: Instant::now() })
+                    }));
                 }
                 Err(error) if error.is_outdated() => turn = Turn::Again,
                 Err(error) => failed = Some(error),
@@ -309,8 +332,11 @@ impl Namespace {
             }
         }
         self.silence.retain(|login| wanted.desired.is_active(login));
-        let version = |write: &Write| write.version();
-        writes.retain(|write| version(write).is_none_or(|(uid, version)| self.written.get(&uid) != Some(&version)));
+        let is_written = |write: &Write| {
+            let written = write.version().and_then(|(uid, version)| Some((self.written.get(&uid)?, version)));
+            written.is_some_and(|(written, version)| written.covers(&version, write.status_hash()))
+        };
+        writes.retain(|write| !is_written(write));
         self.forget_written(objects);
         writes
     }
@@ -360,6 +386,14 @@ impl Write {
             Self::Phrase(object, _) => &object.metadata,
         };
         Some((meta.uid.clone()?, meta.resource_version.clone()?))
+    }
+
+    fn status_hash(&self) -> u64 {
+        match self {
+            Self::Pipeline(_, status) => hash_of(&json!(status)),
+            Self::Channel(_, status) => hash_of(&json!(status)),
+            Self::Phrase(_, status) => hash_of(&json!(status)),
+        }
     }
 
     /// The conditions that were seen, and those to write.

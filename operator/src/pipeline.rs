@@ -3,7 +3,8 @@
 //! Invariants:
 //! - The planner ends with what it was started for: another bus, shard count or object of the name begins a new one.
 //! - A pipeline that is deleted has its slots emptied, for as long as that takes or half a minute, or until another one of
-//!   its name is planned for.
+//!   its name is planned for. A planner that has not had its first look cannot tell such a one from the leader before it,
+//!   and gives way to both: then the workers leave with their Deployments.
 
 use crate::config::Config;
 use crate::leader::Leadership;

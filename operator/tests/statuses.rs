@@ -121,7 +121,7 @@ fn the_words_of_whoever_refuses_are_told() {
         "pod p: CrashLoopBackOff: StoreRefused: no password",
         "unclosed group",
         "TrackedChannel older works for one already",
-        "by 1 of the 2 slots",
+        "it has 1 of the 2 slots",
     ] {
         assert!(message(words), "{words}");
     }

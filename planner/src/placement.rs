@@ -30,9 +30,10 @@ pub struct Item<'a> {
     pub redundancy: usize,
 }
 
-/// A placement as where things stand now.
+/// A placement as where things stand now. A channel for which there was no slot stands nowhere.
 pub(crate) fn current(placement: &Placement) -> Current<'_> {
-    placement.iter().map(|(login, slots)| (login.as_str(), slots.iter().collect())).collect()
+    let placed = placement.iter().filter(|(_, slots)| !slots.is_empty());
+    placed.map(|(login, slots)| (login.as_str(), slots.iter().collect())).collect()
 }
 
 /// Places all items on the slots, starting from where they are.

@@ -278,7 +278,8 @@ fn ids<'a>(observed: &Observed<'a>) -> FxHashMap<&'a str, u64> {
 
 fn warnings(observed: &Observed<'_>) -> BTreeSet<String> {
     let slots = observed.slots.len();
-    let few = observed.desired.active().filter(|(_, channel)| channel.redundancy > slots).map(|(login, channel)| {
+    let shared = observed.desired.active().filter(|(_, channel)| channel.own_slots.is_empty());
+    let few = shared.filter(|(_, channel)| channel.redundancy > slots).map(|(login, channel)| {
         format!(
             "channel {login}: TrackedChannel {} asks for redundancy {}, but the number of slots is {slots}",
             channel.name, channel.redundancy

@@ -140,6 +140,7 @@ pub async fn connect_store(
     application_name: &str,
     trouble: &StoreTrouble,
 ) -> Result<Option<Store>> {
+    let mut noted = trouble.of_a_task();
     let attempt = async || {
         let config = args.to_config(application_name)?;
         let migrated = async {
@@ -147,7 +148,7 @@ pub async fn connect_store(
             store.migrate().await.map(|()| store)
         };
         let migrated = migrated.await;
-        trouble.note(&migrated);
+        noted.note(migrated.as_ref().err());
         match migrated {
             Err(error) if error.class() == Class::Retry => Err(anyhow::Error::from(error)),
             done => Ok(done),

@@ -227,8 +227,8 @@ pub fn markdown() -> String {
         "<!-- Generated from crds/src/condition by `UPDATE=1 cargo test -p clamor-crds`. Do not edit. -->\n\
          # Conditions and their reasons\n\n\
          `Ready` says whether an object does what its spec says; `Reconciling` and `Stalled` follow kstatus and are there \
-         only while they are True. `Joined` and `Live` are a TrackedChannel's. `Ready=False` without `Stalled` needs no \
-         change of the object: it becomes ready by itself once its cause is gone.\n\n\
+         only while they are True. `Joined` and `Live` are a TrackedChannel's. What is not ready without \
+         being `Stalled` becomes ready by itself once its cause, which the message names, is gone.\n\n\
          | reason | kinds | condition | Reconciling | Stalled | what it means | what to do |\n\
          |---|---|---|---|---|---|---|\n",
     );

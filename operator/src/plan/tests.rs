@@ -133,12 +133,14 @@ fn copies(wanted: &Wanted) -> BTreeMap<String, usize> {
 fn what_the_slots_cannot_hold_is_refused_by_age_and_a_dedicated_channel_takes_no_room() {
     let mut own = channel("own", "own", 1);
     own.spec.isolation = Isolation::Dedicated;
-    let all =
-        vec![redundant("one", 2, 9), redundant("two", 2, 8), redundant("three", 2, 7), channel("late", "late", 2), own];
-    let objects = world(2, all);
+    // Six copies fit: one for each of the older, and none is left for a second.
+    let older = ["one", "two", "three", "four", "five", "six"];
+    let channels = older.iter().zip(3..).map(|(name, age)| redundant(name, 2, age));
+    let objects = world(2, channels.chain([channel("late", "late", 2), own]).collect());
     let wanted = wanted(&objects, &config());
-    assert_eq!(["one", "two", "three", "own"].map(|name| reason(&wanted, name)), [None; 4]);
-    assert_eq!(reason(&wanted, "late"), Some(Reason::NoCapacity));
+    assert_eq!(older.map(|name| reason(&wanted, name)), [None; 6]);
+    assert_eq!(older.map(|name| copies(&wanted)[name]), [1; 6]);
+    assert_eq!((reason(&wanted, "own"), reason(&wanted, "late")), (None, Some(Reason::NoCapacity)));
     assert_eq!(wanted.slots.len(), 3);
     assert_eq!(wanted.desired.channels["own"].own_slots.iter().next(), wanted.slots.iter().find(|s| s.contains("own")));
 }
@@ -166,6 +168,13 @@ fn a_channel_that_asks_for_more_copies_takes_no_others_place() {
     let wanted_now = wanted(&world(2, more), &config());
     assert_eq!(reason(&wanted_now, "z"), Some(Reason::NoCapacity));
     assert_eq!(copies(&wanted_now)["a"], 2);
+    // Where room is lost, a second copy goes before anybody's only one.
+    let lost = vec![placed(redundant("a", 2, 9), &both), placed(channel("b", "b", 5), &zero), channel("y", "y", 99)];
+    let mut less = world(1, lost);
+    let capacity = json!({"ingest": {"workers": 2, "capacity": {"channels": 1}}});
+    less.pipelines = vec![pipeline("main", 10, &capacity)];
+    let wanted_now = wanted(&less, &config());
+    assert_eq!(["a", "b", "y"].map(|name| reason(&wanted_now, name)), [None, None, Some(Reason::NoCapacity)]);
     // A slot of its own is no place among the others.
     let own = placed(channel("own", "own", 1), &[names::own_slot("main", "own", 0).as_str()]);
     let full = ["b", "c", "d"].map(|name| placed(channel(name, name, 0), &zero));

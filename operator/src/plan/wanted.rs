@@ -168,8 +168,9 @@ fn channels(
     (channels, desired)
 }
 
-/// Gives the channels that share slots their copies, as far as there is room: first those that they have, the older before
-/// the younger, and then what they ask for beyond that. So one that asks for more takes no other's place.
+/// Gives the channels that share slots their copies, as far as there is room: the first copy of those that have one, then
+/// whatever they have, then a first copy for those that have none, and at last what is asked for beyond that; each time the
+/// older before the younger. So one that asks for more takes no other's place.
 fn share(
     pipeline: &str,
     slots: usize,
@@ -182,9 +183,10 @@ fn share(
     let mut shared: Vec<&mut Channel> = channels.iter_mut().filter(|channel| is_shared(channel)).collect();
     shared.iter_mut().for_each(|channel| channel.copies = 0);
     let mut left = room;
-    for at_most in [copies_now, |_: &TrackedChannel, _: &str| usize::MAX] {
-        for channel in &mut shared {
-            let asked = usize::from(channel.object.spec.redundancy).min(slots).min(at_most(&channel.object, pipeline));
+    let had: Vec<usize> = shared.iter().map(|channel| copies_now(&channel.object, pipeline)).collect();
+    for at_most in [|had: usize| had.min(1), |had| had, |_| 1, |_| usize::MAX] {
+        for (channel, had) in shared.iter_mut().zip(&had) {
+            let asked = usize::from(channel.object.spec.redundancy).min(slots).min(at_most(*had));
             let more = asked.saturating_sub(channel.copies).min(left);
             channel.copies += more;
             left -= more;

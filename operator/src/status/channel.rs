@@ -163,8 +163,8 @@ fn heard(channel: &Channel) -> Verdict {
         return Verdict::new(Reason::Joined, "the chat is heard");
     }
     let message = format!(
-        "the chat is heard by {copies} of the {asked} slots that spec.redundancy asks for: the ChatPipeline has no more, or \
-         no room in them (spec.ingest.workers, spec.ingest.capacity.channels)"
+        "the chat is heard; it has {copies} of the {asked} slots that spec.redundancy asks for: the ChatPipeline has no \
+         more, or no room in them (spec.ingest.workers, spec.ingest.capacity.channels)"
     );
     Verdict::new(Reason::TooFewSlots, message)
 }

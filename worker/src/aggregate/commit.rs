@@ -3,6 +3,7 @@
 use super::delta::{Group, Millis, Position, SLICES};
 use super::metrics::{AggregateMetrics, CommitKind};
 use super::shard::{FastFlush, SlowFlush, WholeFlush, slices};
+use super::trouble::{StoreTrouble, TaskTrouble};
 use crate::retry::backoff;
 use crate::store::{Claim, CommitError, Committed, Flush, RefusedRow, Store};
 use rustc_hash::FxHashMap;
@@ -44,6 +45,8 @@ pub struct Committer {
     pub stream_created: Arc<str>,
     /// The role's metrics.
     pub metrics: AggregateMetrics,
+    /// Where it is told whether the store works.
+    pub trouble: StoreTrouble,
 }
 
 impl Committer {
@@ -166,6 +169,7 @@ struct Tries {
     began: Instant,
     waits: Box<dyn Iterator<Item = Duration> + Send>,
     said: bool,
+    trouble: TaskTrouble,
 }
 
 impl Tries {
@@ -178,6 +182,7 @@ impl Tries {
             began: Instant::now(),
             waits: Box::new(backoff()),
             said: false,
+            trouble: committer.trouble.of_a_task(),
         }
     }
 
@@ -201,6 +206,7 @@ impl Tries {
             Err(CommitError::Fenced) => Some(Done::Fenced),
             Err(CommitError::Unavailable(error)) => {
                 self.metrics.retried(self.kind);
+                self.trouble.note(Some(&error));
                 if !std::mem::replace(&mut self.said, true) {
                     tracing::warn!(shard = self.shard, "{error}; the stream is the buffer, trying again");
                 }

@@ -9,6 +9,7 @@ use super::plan::ActivePlan;
 use super::session::{Begin, End, Session};
 use super::sets::PlanLoader;
 use super::shard::{FastFlush, Shard, WholeFlush, lowest, slices, warm_up_from};
+use super::trouble::StoreTrouble;
 use crate::health::Health;
 use crate::protection::Protection;
 use crate::retry::backoff;
@@ -42,6 +43,8 @@ pub(super) struct Owner {
     pub(super) metrics: AggregateMetrics,
     /// The process's health.
     pub(super) health: Health,
+    /// Where it is told whether the store works.
+    pub(super) trouble: StoreTrouble,
 }
 
 /// A stream's state at a take-over, and where to go on in it.
@@ -227,6 +230,7 @@ impl Owner {
             claim: Arc::clone(claim),
             stream_created: created.into(),
             metrics: self.metrics.clone(),
+            trouble: self.trouble.clone(),
         }
     }
 

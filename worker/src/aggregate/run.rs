@@ -9,7 +9,7 @@ use super::lags::ChannelLags;
 use super::metrics::AggregateMetrics;
 use super::owner::Owner;
 use super::sets::PlanLoader;
-use super::trouble::StoreTrouble;
+use super::trouble::{StoreTrouble, TaskTrouble};
 use crate::health::Health;
 use crate::retry::backoff;
 use crate::store::{Class, FairShare, Retention, Store, StoreError};
@@ -79,12 +79,12 @@ pub async fn run(
         return Ok(());
     };
     init(&store, shards, &trouble, &health, &shutdown).await?;
-    let owner =
-        Owner { id: rand::random(), plans: PlanLoader::new(bus.clone(), metrics.clone()), bus, store, metrics, health };
+    let plans = PlanLoader::new(bus.clone(), metrics.clone());
+    let owner = Owner { id: rand::random(), plans, bus, store, metrics, health, trouble };
     let upkeep = tokio::spawn(upkeep(owner.store.clone(), retention, shutdown.clone()));
     let ended = Claims {
+        trouble: owner.trouble.of_a_task(),
         owner,
-        trouble,
         shards,
         alone: force_claim,
         force: force_claim,
@@ -124,9 +124,10 @@ async fn init(
     shutdown: &CancellationToken,
 ) -> Result<(), AggregateError> {
     let mut waiting = Waiting::on("store");
+    let mut trouble = trouble.of_a_task();
     loop {
         let outcome = store.init_shards(shards).await;
-        trouble.note(&outcome);
+        trouble.note(outcome.as_ref().err());
         let problem = match outcome {
             Ok(()) => {
                 waiting.end(health);
@@ -200,7 +201,7 @@ struct Owned {
 struct Claims {
     owner: Owner,
     /// The share is asked for every few seconds, whatever there is to count: that shows whether the store works.
-    trouble: StoreTrouble,
+    trouble: TaskTrouble,
     /// Of the pipeline.
     shards: u16,
     /// Nobody else is alive: whoever signed on a moment ago is dead, and its share is ours.
@@ -224,14 +225,18 @@ impl Claims {
                     // It may be free at once.
                     look = look.min(tokio::time::Instant::now() + LOOK_SOON);
                 }
-                () = tokio::time::sleep_until(look) => match self.turn(shutdown).await {
-                    Ok(next) => look = tokio::time::Instant::now() + next,
-                    Err(error) if error.class() == Class::Stop => break Err(error.into()),
-                    Err(error) => {
-                        tracing::warn!("{error}; claiming shards is tried again");
-                        look = tokio::time::Instant::now() + LOOK;
+                () = tokio::time::sleep_until(look) => {
+                    let turned = self.turn(shutdown).await;
+                    self.trouble.note(turned.as_ref().err());
+                    match turned {
+                        Ok(next) => look = tokio::time::Instant::now() + next,
+                        Err(error) if error.class() == Class::Stop => break Err(error.into()),
+                        Err(error) => {
+                            tracing::warn!("{error}; claiming shards is tried again");
+                            look = tokio::time::Instant::now() + LOOK;
+                        }
                     }
-                },
+                }
             }
         };
         self.leave().await;
@@ -240,9 +245,7 @@ impl Claims {
 
     /// Comes nearer to the fair share. Returns when to look again.
     async fn turn(&mut self, shutdown: &CancellationToken) -> Result<Duration, StoreError> {
-        let asked = self.owner.store.fair_share(self.owner.id).await;
-        self.trouble.note(&asked);
-        let FairShare { share, aggregators, free } = asked?;
+        let FairShare { share, aggregators, free } = self.owner.store.fair_share(self.owner.id).await?;
         let share = usize::from(if self.alone { self.shards } else { share });
         self.hand_over(share);
         let mut missing = share.saturating_sub(self.owned.len());
