@@ -25,3 +25,4 @@ pub mod program;
 pub mod retire;
 pub mod schema;
 pub mod status;
+mod write;

@@ -3,7 +3,7 @@
 //! Level-triggered: a turn looks at everything and writes what differs, so what failed is done by a later turn. A turn that
 //! changes nothing writes nothing.
 
-use crate::apply::{ApplyError, Writer, hash_of};
+use crate::apply::{ApplyError, Writer};
 use crate::caches::Caches;
 use crate::config::Config;
 use crate::events::Events;
@@ -12,20 +12,16 @@ use crate::metrics::Metrics;
 use crate::pace::Pace;
 use crate::pipeline::Planning;
 use crate::plan::{self, Judged, Objects, Wanted};
-use crate::status::{self, Heard, Silence, ready_reason};
-use clamor_crds::chat_pipeline::ChatPipelineStatus;
-use clamor_crds::condition::{READY, RECONCILING};
-use clamor_crds::phrase::PhraseStatus;
+use crate::status::{self, Heard, Silence};
+use crate::write::{Write, Written};
 use clamor_crds::tracked_channel::TrackedChannelStatus;
-use clamor_crds::{ChatPipeline, Phrase, TrackedChannel};
 use clamor_planner::control::View;
 use clamor_process::health::Health;
 use clamor_process::retry::backoff;
 use futures::StreamExt as _;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use k8s_openapi::jiff::Timestamp;
-use kube::{Client, Resource as _, ResourceExt as _};
-use serde_json::json;
+use kube::{Client, ResourceExt as _};
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -40,8 +36,6 @@ const TOGETHER: Duration = Duration::from_millis(20);
 const WRITES_AT_ONCE: usize = 16;
 /// Statuses of one turn: what it saw grows old while they are written.
 const WRITES_IN_A_TURN: usize = 150;
-/// A watch tells what was written within so long; it does so at once.
-const VERSION_LIMIT: Duration = Duration::from_secs(5);
 /// One turn may have to wait for some dozens of requests, of 15 s each, that nobody answers.
 const TURN_LIMIT: Duration = Duration::from_secs(900);
 
@@ -152,30 +146,6 @@ struct Namespace {
     silence: Silence,
     /// By an object's uid: what was written last, until the watch tells it.
     written: HashMap<String, Written>,
-}
-
-/// A status that was written.
-struct Written {
-    /// The version of the object that it was written upon.
-    version: String,
-    /// The status, hashed.
-    status: u64,
-    at: Instant,
-}
-
-impl Written {
-    /// Whether writing this would only say the same again, or would come too soon: the object's new version is on its way.
-    /// A status that others have added to makes no new version, however often it is written.
-    fn covers(&self, version: &str, status: u64) -> bool {
-        self.version == version && (self.status == status || self.at.elapsed() < VERSION_LIMIT)
-    }
-}
-
-/// A status to write, with the object as it was seen.
-enum Write {
-    Pipeline(Arc<ChatPipeline>, Box<ChatPipelineStatus>),
-    Channel(Arc<TrackedChannel>, Box<TrackedChannelStatus>),
-    Phrase(Arc<Phrase>, Box<PhraseStatus>),
 }
 
 impl Namespace {
@@ -359,73 +329,4 @@ impl Namespace {
             self.written.clear();
         }
     }
-}
-
-impl Write {
-    async fn execute(&self, writer: &Writer) -> Result<(), ApplyError> {
-        match self {
-            Self::Pipeline(object, status) => writer.status(object.as_ref(), status.as_ref()).await,
-            Self::Channel(object, status) => writer.status(object.as_ref(), status.as_ref()).await,
-            Self::Phrase(object, status) => writer.status(object.as_ref(), status.as_ref()).await,
-        }
-    }
-
-    fn kind(&self) -> &'static str {
-        match self {
-            Self::Pipeline(..) => "ChatPipeline",
-            Self::Channel(..) => "TrackedChannel",
-            Self::Phrase(..) => "Phrase",
-        }
-    }
-
-    /// The object's uid, and the version that was seen.
-    fn version(&self) -> Option<(String, String)> {
-        let meta = match self {
-            Self::Pipeline(object, _) => &object.metadata,
-            Self::Channel(object, _) => &object.metadata,
-            Self::Phrase(object, _) => &object.metadata,
-        };
-        Some((meta.uid.clone()?, meta.resource_version.clone()?))
-    }
-
-    fn status_hash(&self) -> u64 {
-        match self {
-            Self::Pipeline(_, status) => hash_of(&json!(status)),
-            Self::Channel(_, status) => hash_of(&json!(status)),
-            Self::Phrase(_, status) => hash_of(&json!(status)),
-        }
-    }
-
-    /// The conditions that were seen, and those to write.
-    fn conditions(&self) -> (&[Condition], &[Condition]) {
-        let (before, after) = match self {
-            Self::Pipeline(object, status) => (object.status.as_ref().map(|s| &s.conditions), &status.conditions),
-            Self::Channel(object, status) => (object.status.as_ref().map(|s| &s.conditions), &status.conditions),
-            Self::Phrase(object, status) => (object.status.as_ref().map(|s| &s.conditions), &status.conditions),
-        };
-        (before.map(Vec::as_slice).unwrap_or_default(), after)
-    }
-
-    /// Whether it says that something is still to happen.
-    fn is_under_way(&self) -> bool {
-        find(self.conditions().1, RECONCILING).is_some()
-    }
-
-    /// Says it as an event, where `Ready` became something else.
-    fn announce(&self, events: &Events) {
-        let (before, after) = self.conditions();
-        let Some(ready) = find(after, READY) else { return };
-        if ready_reason(before) != ready.reason {
-            let object = match self {
-                Self::Pipeline(object, _) => object.object_ref(&()),
-                Self::Channel(object, _) => object.object_ref(&()),
-                Self::Phrase(object, _) => object.object_ref(&()),
-            };
-            events.transition(object, &ready.status, &ready.reason, &ready.message, self.is_under_way());
-        }
-    }
-}
-
-fn find<'a>(conditions: &'a [Condition], type_: &str) -> Option<&'a Condition> {
-    conditions.iter().find(|condition| condition.type_ == type_)
 }
