@@ -8,6 +8,8 @@ use std::time::Duration;
 
 /// Four chunks.
 const LINES: u64 = 100_000;
+/// So many chunks that each cut finds one, though it may let the chunk pass.
+const MANY_LINES: u64 = 250_000;
 /// Less than one chunk sends to Postgres.
 const SOME_BYTES: u64 = 2 << 20;
 /// `COMMIT` with what is around it, and the answer.
@@ -20,15 +22,16 @@ struct Scene {
     disturbed: Store,
     whole: Store,
     text: String,
+    lines: u64,
     random: StdRng,
 }
 
 impl Scene {
-    async fn new() -> Self {
+    async fn new(lines: u64) -> Self {
         let seed: u64 = rand::random();
         println!("seed {seed}");
         let (disturbed, whole) = Store::two().await;
-        Self { disturbed, whole, text: chat(seed, HOUR_MS, LINES), random: StdRng::seed_from_u64(seed) }
+        Self { disturbed, whole, text: chat(seed, HOUR_MS, lines), lines, random: StdRng::seed_from_u64(seed) }
     }
 
     /// Starts the import that will be disturbed.
@@ -57,15 +60,15 @@ impl Scene {
         let said = import.log().unwrap();
         assert!(status.success(), "{said}");
         self.whole.import_file(&self.whole.file("whole.irc", &self.text)).await;
-        assert_eq!(self.whole.number(MESSAGES).await, LINES.cast_signed());
+        assert_eq!(self.whole.number(MESSAGES).await, self.lines.cast_signed());
         assert_same(&self.disturbed.everything().await, &self.whole.everything().await);
-        assert!(said.contains(&format!("{LINES} counted")), "{said}");
+        assert!(said.contains(&format!("{} counted", self.lines)), "{said}");
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn postgres_killed_in_the_middle_of_an_import_is_waited_for_and_nothing_counts_twice() {
-    let mut scene = Scene::new().await;
+    let mut scene = Scene::new(LINES).await;
     let import = scene.start();
     for is_long in [true, false] {
         scene.in_a_transaction(&import).await;
@@ -81,7 +84,7 @@ async fn postgres_killed_in_the_middle_of_an_import_is_waited_for_and_nothing_co
 
 #[tokio::test(flavor = "multi_thread")]
 async fn connections_cut_anywhere_in_a_commit_count_nothing_twice_and_lose_nothing() {
-    let mut scene = Scene::new().await;
+    let mut scene = Scene::new(MANY_LINES).await;
     let proxy = Proxy::start(scene.disturbed.servers.as_ref().unwrap().postgres().port()).await.unwrap();
     scene.disturbed.url = proxy.url(&scene.disturbed.url);
     let import = scene.start();
@@ -105,7 +108,7 @@ async fn connections_cut_anywhere_in_a_commit_count_nothing_twice_and_lose_nothi
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_commit_that_nobody_can_be_asked_about_for_a_while_counts_once() {
-    let mut scene = Scene::new().await;
+    let mut scene = Scene::new(LINES).await;
     let proxy = Proxy::start(scene.disturbed.servers.as_ref().unwrap().postgres().port()).await.unwrap();
     scene.disturbed.url = proxy.url(&scene.disturbed.url);
     let import = scene.start();
