@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 pub const AGGREGATE: &str = "_aggregate";
 
 /// One instance's view of its channels.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Default, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Report {
     /// The slot that it serves.
     pub slot: String,

@@ -196,7 +196,7 @@ pub async fn run(options: ControlOptions, health: Health, shutdown: Cancellation
     let mut changes = bus.watch_reports();
     let mut reports = Reports::default();
     let mut silence = watch_silence.then(SilentSlots::default);
-    let mut planner = Planner::new(Published::new(bus, shards, limits, take_over));
+    let mut planner = Planner::new(Published::new(bus, shards, limits, take_over, leaving.clone()));
     let mut pace = Pace::new(settle);
     loop {
         tokio::select! {
@@ -227,14 +227,13 @@ pub async fn run(options: ControlOptions, health: Health, shutdown: Cancellation
             silence.look(&slots.running, &seen, &health);
         }
         let wanted = Arc::clone(&desired.borrow_and_update());
-        let gives_way = leaving.is_cancelled();
-        let problem = match planner.turn(&wanted, &slots, &seen, gives_way).await {
+        let problem = match planner.turn(&wanted, &slots, &seen).await {
             Ok(next) => {
                 pace.worked(next);
                 health.ready(name.clone());
                 None
             }
-            Err(error @ ControlError::OtherPlanner { .. }) if gives_way => {
+            Err(error @ ControlError::OtherPlanner { .. }) if leaving.is_cancelled() => {
                 tracing::info!("{error} This one, whose pipeline is gone, ends");
                 break;
             }
@@ -312,15 +311,9 @@ impl Planner {
     }
 
     /// One turn. Gives when the next one must be.
-    async fn turn(
-        &mut self,
-        desired: &Arc<Desired>,
-        slots: &Slots,
-        seen: &[Seen],
-        gives_way: bool,
-    ) -> Result<Instant, ControlError> {
+    async fn turn(&mut self, desired: &Arc<Desired>, slots: &Slots, seen: &[Seen]) -> Result<Instant, ControlError> {
         self.note_asked(desired);
-        let outcome = self.observe_and_apply(desired, slots, seen, gives_way).await;
+        let outcome = self.observe_and_apply(desired, slots, seen).await;
         if outcome.is_err() {
             // Whatever failed, what the bus has now is not what we remember.
             self.published.doubt();
@@ -333,10 +326,9 @@ impl Planner {
         desired: &Arc<Desired>,
         slots: &Slots,
         seen: &[Seen],
-        gives_way: bool,
     ) -> Result<Instant, ControlError> {
         let known: BTreeSet<String> = slots.shared.union(&slots.running).cloned().collect();
-        self.published.look(&known, gives_way).await?;
+        self.published.look(&known).await?;
         let planned = plan(Observed {
             desired,
             slots: &slots.shared,

@@ -11,6 +11,7 @@ use clamor_bus::{Bus, BusError, Kept, SetError, StreamLimits};
 use clamor_chat::wire::Directive;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::{Duration, Instant};
+use tokio_util::sync::CancellationToken;
 
 /// A shard's plan changes at most twice a second. The first two changes after a rest wait for nothing: an edit must
 /// count within a second, also right after another one.
@@ -47,10 +48,18 @@ pub(crate) struct Published {
     directed: VecDeque<Instant>,
     /// What is there was written by another planner, whose late writes are to be refused.
     take_over: bool,
+    /// The pipeline is gone, and another one of its name may have a planner of its own.
+    leaving: CancellationToken,
 }
 
 impl Published {
-    pub(crate) fn new(bus: Bus, shards: u16, limits: StreamLimits, take_over: bool) -> Self {
+    pub(crate) fn new(
+        bus: Bus,
+        shards: u16,
+        limits: StreamLimits,
+        take_over: bool,
+        leaving: CancellationToken,
+    ) -> Self {
         Self {
             bus,
             shards,
@@ -62,6 +71,7 @@ impl Published {
             phrases: None,
             directed: VecDeque::with_capacity(DIRECTIVES),
             take_over,
+            leaving,
         }
     }
 
@@ -91,9 +101,9 @@ impl Published {
         self.last.iter().map(|last| last.plan.clone()).collect()
     }
 
-    /// Reads what the bus has, and makes again what it lost, where that is due. With `gives_way` it is an error that another
+    /// Reads what the bus has, and makes again what it lost, where that is due. For who leaves it is an error that another
     /// planner has written directives.
-    pub(crate) async fn look(&mut self, slots: &BTreeSet<String>, gives_way: bool) -> Result<(), ControlError> {
+    pub(crate) async fn look(&mut self, slots: &BTreeSet<String>) -> Result<(), ControlError> {
         if self.looked.is_some_and(|looked| looked.elapsed() < LOOK_AGAIN) {
             return Ok(());
         }
@@ -111,7 +121,7 @@ impl Published {
             let found = self.look_at_directive(shard).await?;
             if found.plan.is_some() && found.planner != self.id {
                 let error = ControlError::OtherPlanner { what: format!("directives into shard {shard}") };
-                if gives_way {
+                if self.leaving.is_cancelled() {
                     return Err(error);
                 }
                 if self.last.get(usize::from(shard)).is_some_and(|known| known.planner == self.id) {

@@ -71,13 +71,8 @@ fn reads(slot: &str, logins: &[&str]) -> Seen {
     let report = Report {
         slot: slot.to_owned(),
         instance: "1".to_owned(),
-        pod_uid: None,
-        started_at_ms: 0,
-        at_ms: 0,
-        revision: None,
-        draining: false,
-        problem: String::new(),
         channels: logins.iter().map(channel).collect(),
+        ..Report::default()
     };
     Seen { report, fresh: true }
 }

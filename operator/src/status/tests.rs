@@ -21,13 +21,9 @@ fn view(state: Option<ChannelState>) -> View {
     let report = Report {
         slot: "main-ingest-0".to_owned(),
         instance: "1".to_owned(),
-        pod_uid: None,
-        started_at_ms: 0,
-        at_ms: 0,
         revision: Some(1),
-        draining: false,
-        problem: String::new(),
         channels: state.map(channel).into_iter().collect(),
+        ..Report::default()
     };
     View { seen: vec![Seen { report, fresh: true }], in_force: Some(Arc::new(Desired::default())), ..View::default() }
 }

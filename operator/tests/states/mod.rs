@@ -105,13 +105,10 @@ fn report(slot: &str, problem: &str, state: Option<ChannelState>) -> Seen {
     let report = Report {
         slot: slot.to_owned(),
         instance: "1".to_owned(),
-        pod_uid: None,
-        started_at_ms: 0,
-        at_ms: 0,
         revision: Some(1),
-        draining: false,
         problem: problem.to_owned(),
         channels: state.map(channel).into_iter().collect(),
+        ..Report::default()
     };
     Seen { report, fresh: true }
 }

@@ -108,17 +108,7 @@ pub async fn tell(bus: Bus, trouble: StoreTrouble) {
 }
 
 fn report(instance: String, started_at_ms: u64, problem: String) -> Report {
-    Report {
-        slot: AGGREGATE.to_owned(),
-        instance,
-        pod_uid: None,
-        started_at_ms,
-        at_ms: now_ms(),
-        revision: None,
-        draining: false,
-        problem,
-        channels: Vec::new(),
-    }
+    Report { slot: AGGREGATE.to_owned(), instance, started_at_ms, at_ms: now_ms(), problem, ..Report::default() }
 }
 
 #[cfg(test)]
